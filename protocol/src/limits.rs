@@ -11,7 +11,7 @@ pub const ALPN: &[u8] = b"holdfast/1";
 ///
 /// 1: recordings (`Open`'s terms, the roster's recording key, upload streams).
 /// 2: forwards ([`crate::wire::ForwardRequest::Connect`] and what is said of them).
-/// 3: what else a session is held to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
+/// 3: what else a session is restricted to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are recorded in a shared log ([`crate::wire::ForwardRequest::Log`]).
 /// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and what follows it), the
 /// codes of a reset ([`crate::wire::ResetCode`]), which run of an agent speaks ([`crate::wire::Instance`]), and which

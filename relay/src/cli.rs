@@ -1,6 +1,6 @@
 //! The relay's command line: `serve`, and the command tree that the console has too.
 
-mod fleet;
+mod bulk;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use holdfast_protocol::causes::Causes;
 
-use self::fleet::SshArgs;
+use self::bulk::SshArgs;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, DONE, FAILED, RelayFacts};
@@ -51,10 +51,10 @@ struct Cli {
 pub fn command() -> clap::Command {
     let fleet = |help| move |command| SshArgs::augment_args(command).after_help(help);
     Cli::command()
-        .mut_subcommand("exec", fleet(fleet::EXEC_HELP))
+        .mut_subcommand("exec", fleet(bulk::EXEC_HELP))
         .mut_subcommand("cp", |command| {
             let file = |file: clap::Arg| file.help("The file; `-`: what comes on stdin");
-            fleet(fleet::CP_HELP)(command.mut_arg("file", file))
+            fleet(bulk::CP_HELP)(command.mut_arg("file", file))
         })
 }
 
@@ -210,7 +210,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         Err(error) => return unopened(&command, error.into()),
     };
     if command.bulk().is_some() {
-        return fleet::run(&state, &command, ssh);
+        return bulk::run(&state, &command, ssh);
     }
     let stdin = if command.wants_stdin() {
         Some(read_stdin(command.max_input())?)

@@ -18,23 +18,23 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti alice";
 
 /// A state folder as a relay leaves it that has served once.
-struct Bed {
+struct Fixture {
     root: TempDir,
     state: PathBuf,
     /// The port that it served SSH on.
     port: u16,
 }
 
-impl Bed {
+impl Fixture {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let mut bed = Self {
+        let mut fixture = Self {
             state: root.path().join("state"),
             root,
             port: 0,
         };
-        bed.port = bed.serve().port;
-        bed
+        fixture.port = fixture.serve().port;
+        fixture
     }
 
     /// Starts a relay on this folder, and returns when it serves.
@@ -127,9 +127,9 @@ fn refused(output: &Output) -> &str {
 
 #[test]
 fn exit_codes_tell_done_refused_and_usage_apart() {
-    let bed = Bed::new();
-    done(&bed.relay(&["devices"]));
-    refused(&bed.relay(&["devices", "show", "absent"]));
+    let fixture = Fixture::new();
+    done(&fixture.relay(&["devices"]));
+    refused(&fixture.relay(&["devices", "show", "absent"]));
     for usage in [
         &["frob"] as &[&str],
         &[],
@@ -137,7 +137,7 @@ fn exit_codes_tell_done_refused_and_usage_apart() {
         &["token", "create", "--uses", "no"],
         &["devices", "show", "NOT A NAME"],
     ] {
-        let output = bed.relay(usage);
+        let output = fixture.relay(usage);
         assert_eq!(
             (output.status.code(), out(&output)),
             (Some(2), ""),
@@ -151,9 +151,9 @@ fn exit_codes_tell_done_refused_and_usage_apart() {
         &["serve", "--help"],
         &["--version"],
     ] {
-        assert!(!done(&bed.relay(help)).is_empty());
+        assert!(!done(&fixture.relay(help)).is_empty());
     }
-    assert!(out(&bed.relay(&["serve", "--help"])).contains("ready ssh=IP:PORT tunnel=IP:PORT"));
+    assert!(out(&fixture.relay(&["serve", "--help"])).contains("ready ssh=IP:PORT tunnel=IP:PORT"));
 }
 
 #[test]
@@ -178,29 +178,30 @@ fn without_a_state_every_admin_command_says_how_to_get_one() {
 
 #[test]
 fn user_add_reads_files_and_stdin_and_is_idempotent() {
-    let bed = Bed::new();
-    let file = bed.file("alice.pub", KEY);
-    let add = bed.relay(&["user", "add", "alice", "--key", &file, "--role", "admin"]);
+    let fixture = Fixture::new();
+    let file = fixture.file("alice.pub", KEY);
+    let add = fixture.relay(&["user", "add", "alice", "--key", &file, "--role", "admin"]);
     let said = "user alice added: 1 key (SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ), roles admin\n";
     assert_eq!(done(&add), said);
     let again = relay(
         &["user", "add", "alice", "--key", "-", "--role", "admin"],
-        &bed.state,
+        &fixture.state,
         KEY,
     );
     assert_eq!(done(&again), said.replace("added", "unchanged"));
-    let users: Value = serde_json::from_str(done(&bed.relay(&["user", "ls", "--json"]))).unwrap();
+    let users: Value =
+        serde_json::from_str(done(&fixture.relay(&["user", "ls", "--json"]))).unwrap();
     assert_eq!(users.as_array().unwrap().len(), 1);
     assert_eq!(users[0]["name"], "alice");
 
-    let private = bed.file("id", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n");
-    let output = bed.relay(&["user", "add", "bob", "--key", &private]);
+    let private = fixture.file("id", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n");
+    let output = fixture.relay(&["user", "add", "bob", "--key", &private]);
     assert!(refused(&output).contains("is a private key") && !err(&output).contains("c2VjcmV0"));
-    let output = bed.relay(&["user", "add", "bob", "--key", "/nonexistent"]);
+    let output = fixture.relay(&["user", "add", "bob", "--key", "/nonexistent"]);
     assert!(refused(&output).starts_with("cannot read /nonexistent: "));
     let output = relay(
         &["user", "add", "bob", "--key", "-"],
-        &bed.state,
+        &fixture.state,
         &"x".repeat(70_000),
     );
     assert!(refused(&output).contains("longer than"));
@@ -208,15 +209,15 @@ fn user_add_reads_files_and_stdin_and_is_idempotent() {
 
 #[test]
 fn listings_are_json_and_tokens_print_alone() {
-    let bed = Bed::new();
-    let token = bed.relay(&["token", "create", "--ttl", "10m"]);
+    let fixture = Fixture::new();
+    let token = fixture.relay(&["token", "create", "--ttl", "10m"]);
     assert!(
         done(&token).starts_with("hf1.relay.example.com:4433.") && out(&token).lines().count() == 1
     );
     for listing in ["devices", "user ls", "token ls"] {
         let mut args: Vec<&str> = listing.split(' ').collect();
         args.push("--json");
-        let rows: Value = serde_json::from_str(done(&bed.relay(&args))).unwrap();
+        let rows: Value = serde_json::from_str(done(&fixture.relay(&args))).unwrap();
         assert!(rows.is_array(), "{listing}");
     }
     // The position of a flag does not matter.
@@ -224,7 +225,7 @@ fn listings_are_json_and_tokens_print_alone() {
         &["--state", "S", "devices", "--json"] as &[&str],
         &["devices", "--json", "--state", "S", "ls"],
     ] {
-        let state = bed.state.to_str().unwrap();
+        let state = fixture.state.to_str().unwrap();
         let args: Vec<&str> = args
             .iter()
             .map(|a| if *a == "S" { state } else { a })
@@ -239,40 +240,40 @@ fn listings_are_json_and_tokens_print_alone() {
 
 #[test]
 fn a_state_that_is_open_to_others_or_damaged_is_refused() {
-    let bed = Bed::new();
-    let key = bed.state.join("cluster.key");
+    let fixture = Fixture::new();
+    let key = fixture.state.join("cluster.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     for command in ["devices", "serve"] {
-        let output = bed.relay(&[command]);
+        let output = fixture.relay(&[command]);
         assert!(refused(&output).contains(&format!("run `chmod 600 {}`", key.display())));
     }
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&key, "x").unwrap();
-    assert!(refused(&bed.relay(&["serve"])).contains("cluster.key is damaged"));
+    assert!(refused(&fixture.relay(&["serve"])).contains("cluster.key is damaged"));
     std::fs::remove_file(&key).unwrap();
-    assert!(refused(&bed.relay(&["serve"])).contains("cluster.key is missing"));
+    assert!(refused(&fixture.relay(&["serve"])).contains("cluster.key is missing"));
     assert!(!key.exists());
 }
 
 #[test]
 fn a_second_relay_on_the_same_folder_is_refused() {
-    let bed = Bed::new();
-    let first = bed.serve();
-    let second = bed.relay(&["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
-    let sentence = format!("a relay already serves from {}", bed.state.display());
+    let fixture = Fixture::new();
+    let first = fixture.serve();
+    let second = fixture.relay(&["serve", "--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
+    let sentence = format!("a relay already serves from {}", fixture.state.display());
     assert!(refused(&second).starts_with(&sentence));
-    done(&bed.relay(&["devices"]));
+    done(&fixture.relay(&["devices"]));
     drop(first);
 }
 
 #[test]
 fn a_configuration_with_an_unknown_key_is_refused() {
-    let bed = Bed::new();
-    let file = bed.file(
+    let fixture = Fixture::new();
+    let file = fixture.file(
         "relay.toml",
         "ssh = \"127.0.0.1:0\"\nsshd = \"127.0.0.1:0\"\n",
     );
-    let output = bed.relay(&["serve", "--config", &file]);
+    let output = fixture.relay(&["serve", "--config", &file]);
     assert!(
         refused(&output).contains("line 2: unknown field `sshd`"),
         "{}",
@@ -282,11 +283,11 @@ fn a_configuration_with_an_unknown_key_is_refused() {
 
 #[test]
 fn a_full_disk_at_stdout_is_an_error_and_a_closed_pipe_is_not() {
-    let bed = Bed::new();
+    let fixture = Fixture::new();
     let run = |stdout: Stdio| {
         Command::new(env!("CARGO_BIN_EXE_relay"))
             .args(["token", "create", "--state"])
-            .arg(&bed.state)
+            .arg(&fixture.state)
             .stdout(stdout)
             .output()
             .unwrap()
@@ -305,8 +306,8 @@ fn a_full_disk_at_stdout_is_an_error_and_a_closed_pipe_is_not() {
 
 #[test]
 fn openssh_takes_the_ssh_config() {
-    let bed = Bed::new();
-    let config = bed.file("config", done(&bed.relay(&["ssh-config"])));
+    let fixture = Fixture::new();
+    let config = fixture.file("config", done(&fixture.relay(&["ssh-config"])));
     let ssh = |host: &str| {
         let output = Command::new("ssh")
             .args(["-G", "-F", &config, host])
@@ -322,14 +323,14 @@ fn openssh_takes_the_ssh_config() {
         "{device}"
     );
     assert!(
-        device.contains(&format!("\nproxyjump relay.example.com:{}\n", bed.port)),
+        device.contains(&format!("\nproxyjump relay.example.com:{}\n", fixture.port)),
         "{device}"
     );
     assert!(
         device.contains("\nciphers aes256-gcm@openssh.com,"),
         "{device}"
     );
-    let known = done(&bed.relay(&["ssh-config", "--known-hosts"])).to_owned();
+    let known = done(&fixture.relay(&["ssh-config", "--known-hosts"])).to_owned();
     let ca = known.lines().next().unwrap();
     assert!(
         device.contains(&format!("\nknownhostscommand /bin/echo {ca}\n")),
@@ -342,15 +343,15 @@ fn openssh_takes_the_ssh_config() {
     let relay = ssh("relay.example.com");
     assert!(relay.contains(&format!(
         "\nknownhostscommand /bin/echo @cert-authority [relay.example.com]:{} ssh-ed25519 ",
-        bed.port
+        fixture.port
     )));
     assert!(!ssh("elsewhere.example.com").contains("knownhostscommand"));
 
     // ssh-keygen finds the keys by the names that ssh asks for.
-    let known = bed.file("known_hosts", &known);
+    let known = fixture.file("known_hosts", &known);
     for name in [
         "kitchen-cam.fleet",
-        &format!("[relay.example.com]:{}", bed.port),
+        &format!("[relay.example.com]:{}", fixture.port),
     ] {
         let found = Command::new("ssh-keygen")
             .args(["-F", name, "-f", &known])
@@ -362,39 +363,39 @@ fn openssh_takes_the_ssh_config() {
 
 #[test]
 fn the_ssh_config_has_a_form_for_each_client() {
-    let bed = Bed::new();
-    let form = |client: &str| done(&bed.relay(&["ssh-config", "--for", client])).to_owned();
-    assert_eq!(form("openssh"), done(&bed.relay(&["ssh-config"])));
+    let fixture = Fixture::new();
+    let form = |client: &str| done(&fixture.relay(&["ssh-config", "--for", client])).to_owned();
+    assert_eq!(form("openssh"), done(&fixture.relay(&["ssh-config"])));
 
     // OpenSSH on Windows has no /bin/echo.
     let windows = form("windows");
     assert!(!windows.contains("KnownHostsCommand"), "{windows}");
-    let known = done(&bed.relay(&["ssh-config", "--known-hosts"])).to_owned();
+    let known = done(&fixture.relay(&["ssh-config", "--known-hosts"])).to_owned();
     assert!(
         known.lines().all(|line| windows.contains(line)),
         "{windows}"
     );
-    let config = bed.file("windows", &windows);
+    let config = fixture.file("windows", &windows);
     let ssh = Command::new("ssh")
         .args(["-G", "-F", &config, "pi@cam.fleet"])
         .output()
         .unwrap();
     assert!(
-        out(&ssh).contains(&format!("\nproxyjump relay.example.com:{}\n", bed.port)),
+        out(&ssh).contains(&format!("\nproxyjump relay.example.com:{}\n", fixture.port)),
         "{}",
         err(&ssh)
     );
 
     // The relay's key as ssh-keygen shows it.
     let key = known.lines().nth(2).unwrap().split_once(' ').unwrap().1;
-    let key = bed.file("host.pub", &format!("{key}\n"));
+    let key = fixture.file("host.pub", &format!("{key}\n"));
     let shown = Command::new("ssh-keygen")
         .args(["-l", "-f", &key])
         .output()
         .unwrap();
     let print = out(&shown).split(' ').nth(1).unwrap().to_owned();
     let putty = form("putty");
-    let port = bed.port;
+    let port = fixture.port;
     let line = format!("plink -P {port} -hostkey {print} pi+kitchen-cam@relay.example.com uptime");
     assert!(putty.contains(&line), "{putty}");
     let number = format!("\"PortNumber\"=dword:{port:08x}\n");
@@ -417,19 +418,19 @@ fn the_ssh_config_has_a_form_for_each_client() {
         "{ansible}"
     );
 
-    let output = bed.relay(&["ssh-config", "--for", "telnet"]);
+    let output = fixture.relay(&["ssh-config", "--for", "telnet"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).contains("the clients are openssh, windows, putty, winscp and ansible"));
 }
 
 #[test]
 fn doctor_says_it_when_the_state_cannot_even_be_opened() {
-    let bed = Bed::new();
-    let well = bed.relay(&["doctor", "--json"]);
+    let fixture = Fixture::new();
+    let well = fixture.relay(&["doctor", "--json"]);
     assert_eq!(well.status.code(), Some(0), "{}", out(&well));
     let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&bed.state, open).unwrap();
-    let found = bed.relay(&["doctor", "--json"]);
+    std::fs::set_permissions(&fixture.state, open).unwrap();
+    let found = fixture.relay(&["doctor", "--json"]);
     assert_eq!((found.status.code(), err(&found)), (Some(1), ""));
     let rows: Value = serde_json::from_str(out(&found)).unwrap();
     assert_eq!(rows[0]["level"], "problem");

@@ -20,7 +20,7 @@ const WAYS: &[(&str, &[&str])] = &[
         &[
             "relay/src/cli.rs",
             "relay/src/serve.rs",
-            "relay/src/cli/fleet.rs",
+            "relay/src/cli/bulk.rs",
             "relay/src/audit/sink.rs",
             "edge-agent/src/os/output.rs",
         ],
@@ -31,7 +31,7 @@ const WAYS: &[(&str, &[&str])] = &[
             "relay/src/output.rs",
             "relay/src/log.rs",
             "relay/src/cli.rs",
-            "relay/src/cli/fleet.rs",
+            "relay/src/cli/bulk.rs",
             "edge-agent/src/os/output.rs",
             "edge-agent/src/os/log.rs",
             "edge-agent/src/session/launch/helper.rs",

@@ -14,12 +14,12 @@ use hostile::operator::{open, request};
 const BEARABLE: u64 = 48 << 20;
 
 /// A site, and the memory that its relay had before.
-struct Bed {
+struct Fixture {
     site: Site,
     before: u64,
 }
 
-impl Bed {
+impl Fixture {
     #[track_caller]
     fn new() -> Self {
         let site = Site::new();

@@ -47,13 +47,13 @@ fn fingerprint(key: &Path) -> String {
 }
 
 /// A relay with a device, a trusted authority, and carol, whom the relay knows by a principal alone.
-struct Bed {
+struct Fixture {
     site: Site,
     ca: Authority,
     carol: User,
 }
 
-impl Bed {
+impl Fixture {
     #[track_caller]
     fn new() -> Self {
         Self::with(KeyKind::Ed25519, KeyKind::Ed25519)
@@ -122,20 +122,21 @@ fn principals(relay: &Relay, name: &str, principals: &[&str]) {
 
 #[test]
 fn a_certificate_opens_both_ways_and_the_log_names_it() {
-    let bed = Bed::new();
-    bed.exec(Way::Direct, "true")
+    let fixture = Fixture::new();
+    fixture
+        .exec(Way::Direct, "true")
         .exits(255)
         .says("Permission denied");
-    bed.sign(&["-z", "42", "-V", "-1m:+1h"]);
+    fixture.sign(&["-z", "42", "-V", "-1m:+1h"]);
     for way in Way::BOTH {
-        assert_eq!(bed.exec(way, "echo in").ok().out(), "in\n", "{way:?}");
+        assert_eq!(fixture.exec(way, "echo in").ok().out(), "in\n", "{way:?}");
     }
-    let whoami = run(bed.carol.console().arg("whoami")).ok();
+    let whoami = run(fixture.carol.console().arg("whoami")).ok();
     assert!(whoami.out().starts_with("carol"), "{whoami}");
-    let log = bed.site.relay.log();
+    let log = fixture.site.relay.log();
     let named = format!(
         "(certificate \\\"carol laptop\\\", serial 42, by {})",
-        bed.ca.fingerprint()
+        fixture.ca.fingerprint()
     );
     assert!(log.contains(&named), "no {named} in {log}");
 }
@@ -147,63 +148,68 @@ fn every_kind_of_authority_and_key_will_do() {
         (KeyKind::Ecdsa384, KeyKind::Ecdsa521),
         (KeyKind::Ecdsa521, KeyKind::Ecdsa256),
     ] {
-        let bed = Bed::with(authority, key);
-        bed.sign(&[]);
+        let fixture = Fixture::with(authority, key);
+        fixture.sign(&[]);
         assert_eq!(
-            bed.exec(Way::Direct, "echo in").ok().out(),
+            fixture.exec(Way::Direct, "echo in").ok().out(),
             "in\n",
             "{authority:?} {key:?}"
         );
     }
-    let bed = Bed::with(KeyKind::Rsa3072, KeyKind::Ed25519);
+    let fixture = Fixture::with(KeyKind::Rsa3072, KeyKind::Ed25519);
     for algorithm in ["rsa-sha2-256", "rsa-sha2-512"] {
-        bed.sign(&["-t", algorithm]);
+        fixture.sign(&["-t", algorithm]);
         assert_eq!(
-            bed.exec(Way::Direct, "echo in").ok().out(),
+            fixture.exec(Way::Direct, "echo in").ok().out(),
             "in\n",
             "{algorithm}"
         );
     }
     // SHA-1 is within an attacker's reach.
-    bed.sign(&["-t", "ssh-rsa"]);
-    bed.exec(Way::Direct, "true")
+    fixture.sign(&["-t", "ssh-rsa"]);
+    fixture
+        .exec(Way::Direct, "true")
         .exits(255)
         .says("Permission denied");
 }
 
 #[test]
 fn what_is_wrong_with_a_certificate_keeps_it_out() {
-    let bed = Bed::new();
-    let other = Authority::new(bed.site.relay.folder(), "other_ca", KeyKind::Ed25519);
+    let fixture = Fixture::new();
+    let other = Authority::new(fixture.site.relay.folder(), "other_ca", KeyKind::Ed25519);
     let named = ["-I", "id", "-n", "carol@example.com"];
     // What the log says of it; of dates the SSH library has the first word.
     let table: [(&Authority, &[&str], &str); 11] = [
         (&other, &named, "its authority is not trusted"),
         // Its own client does not even show this one; another does below.
-        (&bed.ca, &["-h", "-I", "id", "-n", "carol@example.com"], ""),
         (
-            &bed.ca,
+            &fixture.ca,
+            &["-h", "-I", "id", "-n", "carol@example.com"],
+            "",
+        ),
+        (
+            &fixture.ca,
             &["-V", "-2h:-1h", "-I", "id", "-n", "carol@example.com"],
             "",
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &["-V", "+1h:+2h", "-I", "id", "-n", "carol@example.com"],
             "",
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &["-I", "id", "-n", "mallory"],
             "none of its principals is a user's",
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &["-I", "id", "-n", "carol"],
             "none of its principals is a user's",
         ),
-        (&bed.ca, &["-I", "id"], "it names no principal"),
+        (&fixture.ca, &["-I", "id"], "it names no principal"),
         (
-            &bed.ca,
+            &fixture.ca,
             &[
                 "-O",
                 "source-address=192.0.2.0/24",
@@ -215,7 +221,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
             "it is not for clients at 127.0.0.1",
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &[
                 "-O",
                 "critical:foo@x=1",
@@ -227,7 +233,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
             r#"its critical option "foo@x" is not known"#,
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &[
                 "-O",
                 "verify-required",
@@ -239,7 +245,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
             "it asks for verification of the user",
         ),
         (
-            &bed.ca,
+            &fixture.ca,
             &[
                 "-O",
                 "force-command=internal-sftp -R",
@@ -252,79 +258,83 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
         ),
     ];
     for (authority, args, reason) in table {
-        authority.sign(&bed.carol, args);
+        authority.sign(&fixture.carol, args);
         for way in Way::BOTH {
-            let refused = bed
+            let refused = fixture
                 .exec(way, "echo in")
                 .exits(255)
                 .says("Permission denied");
             assert_eq!(refused.out(), "", "{args:?}");
         }
-        let log = bed.site.relay.log();
+        let log = fixture.site.relay.log();
         assert!(log.contains(reason), "{args:?}: no {reason} in {log}");
         // A login that succeeds clears its source: so many failures would shut it out.
-        run(bed.site.alice.console().arg("whoami")).ok();
+        run(fixture.site.alice.console().arg("whoami")).ok();
     }
     // The same hand signs a good one.
-    bed.sign(&[]);
-    assert!(bed.is_let_in());
+    fixture.sign(&[]);
+    assert!(fixture.is_let_in());
 }
 
 /// OpenSSH's client keeps a host's certificate to itself; no other client needs to.
 #[test]
 fn a_hosts_certificate_is_no_users() {
-    let bed = Bed::new();
-    bed.ca
-        .sign(&bed.carol, &["-h", "-I", "id", "-n", "carol@example.com"]);
+    let fixture = Fixture::new();
+    fixture.ca.sign(
+        &fixture.carol,
+        &["-h", "-I", "id", "-n", "carol@example.com"],
+    );
     assert!(!block_on(Client::proves_by_certificate(
-        &bed.site.relay,
-        &bed.carol
+        &fixture.site.relay,
+        &fixture.carol
     )));
-    let log = bed.site.relay.log();
+    let log = fixture.site.relay.log();
     assert!(
         log.contains("certificate refused: it is a host's certificate"),
         "{log}"
     );
-    bed.sign(&[]);
+    fixture.sign(&[]);
     assert!(block_on(Client::proves_by_certificate(
-        &bed.site.relay,
-        &bed.carol
+        &fixture.site.relay,
+        &fixture.carol
     )));
 }
 
 #[test]
 fn a_certificate_of_two_users_is_of_none() {
-    let bed = Bed::new();
-    principals(&bed.site.relay, "dave", &["dave"]);
-    bed.ca
-        .sign(&bed.carol, &["-I", "id", "-n", "carol@example.com,dave"]);
-    assert!(!bed.is_let_in());
-    let log = bed.site.relay.log();
+    let fixture = Fixture::new();
+    principals(&fixture.site.relay, "dave", &["dave"]);
+    fixture.ca.sign(
+        &fixture.carol,
+        &["-I", "id", "-n", "carol@example.com,dave"],
+    );
+    assert!(!fixture.is_let_in());
+    let log = fixture.site.relay.log();
     assert!(log.contains("several users, carol and dave"), "{log}");
 }
 
 #[test]
-fn authorities_are_managed_at_both_doors() {
-    let bed = Bed::new();
+fn authorities_are_managed_in_cli_and_console() {
+    let fixture = Fixture::new();
     let ask = |line: &str, input: &str| {
         run_with_input(
-            bed.site.alice.console().args(["--", line]),
+            fixture.site.alice.console().args(["--", line]),
             input.as_bytes(),
         )
     };
-    let other = Authority::new(bed.site.relay.folder(), "other_ca", KeyKind::Ed25519);
+    let other = Authority::new(fixture.site.relay.folder(), "other_ca", KeyKind::Ed25519);
     let key = fs::read_to_string(other.public()).unwrap();
     let trusted = ask("ca trust - --name other", &key).ok();
     let line = format!("authority other trusted: {}\n", other.fingerprint());
     assert_eq!(trusted.out(), line);
     let here = ask("ca ls --json", "").ok().out();
-    let there = bed.admin(&["ca", "ls", "--json"]).out();
+    let there = fixture.admin(&["ca", "ls", "--json"]).out();
     assert_eq!(here, there);
     let rows: serde_json::Value = serde_json::from_str(&here).unwrap();
     assert_eq!(rows[1]["name"], "other");
     assert_eq!(rows[1]["fingerprint"], other.fingerprint());
     ask("ca trust /etc/hostname", "").exits(1).says("over ssh");
-    let own = bed.admin(&["ssh-config", "--known-hosts"]).out();
+    let own = fixture.admin(&["ssh-config", "--known-hosts"]).out();
     let own = own
         .lines()
         .find_map(|line| line.strip_prefix("@cert-authority *.fleet "))
@@ -334,16 +344,16 @@ fn authorities_are_managed_at_both_doors() {
         .says("a key of the relay's own");
 
     // A list over ssh, as it is: bytes.
-    fs::write(bed.site.relay.folder().join("spec"), "serial: 7-9\n").unwrap();
-    let krl = bed.site.relay.folder().join("krl");
+    fs::write(fixture.site.relay.folder().join("spec"), "serial: 7-9\n").unwrap();
+    let krl = fixture.site.relay.folder().join("krl");
     let mut keygen = command("ssh-keygen");
     keygen
         .args(["-q", "-k", "-f"])
         .arg(&krl)
         .arg("-s")
         .arg(other.public());
-    run(keygen.arg(bed.site.relay.folder().join("spec"))).ok();
-    let mut revoke = bed.site.alice.console();
+    run(keygen.arg(fixture.site.relay.folder().join("spec"))).ok();
+    let mut revoke = fixture.site.alice.console();
     let list = fs::read(&krl).unwrap();
     let revoked = run_with_input(revoke.args(["--", "ca revoke -"]), &list).ok();
     assert_eq!(revoked.out(), "1 new revocation, 0 taken back, 1 in all\n");

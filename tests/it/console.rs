@@ -11,7 +11,7 @@ fn ask(user: &User, line: &str) -> Output {
 }
 
 #[test]
-fn a_listing_is_the_same_at_both_doors() {
+fn listing_is_the_same_in_cli_and_console() {
     let site = Site::new();
     let _offline = Device::joined(&site.relay, "attic-node");
     let strip = |mut rows: Value| {

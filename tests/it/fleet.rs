@@ -153,7 +153,7 @@ fn what_a_device_writes_cannot_hurt_the_terminal() {
         [r"\u{1b}]0;owned\u{7}\xff\u{0}", "plain\ttab", r"\u{202e}"]
     );
     assert_eq!(lines(&output.err(), "lab-cam"), [r"\u{1b}[2J"]);
-    // For machines it is what it was, but for what is no text.
+    // For machines it is what it was, but for what is not valid UTF-8.
     let mut json = fleet.alice.console();
     let login = own_login();
     json.args([

@@ -77,7 +77,7 @@ fn a_port_is_forwarded_with_each_end_of_it_on_both_ways() {
         // The target answers when it has all, and only then.
         let mut stream = tunnel.connect();
         stream.write_all(&vec![7; 3_000_000]).unwrap();
-        let one = wait_for(SOON, "the forward on the board", || {
+        let one = wait_for(SOON, "the forward in the live sessions", || {
             listed(&site.relay)
                 .into_iter()
                 .find(|session| session["kind"] == "forward" && session["bytes_in"] == 3_000_000)
@@ -229,7 +229,7 @@ fn a_slow_reader_holds_up_no_other() {
     wait_until(SOON, "the target hears of the end", || endless.is_over());
 }
 
-/// How many at once; `HOLDFAST_SOAK_FORWARDS=500` is what the issue asks for.
+/// The number of forwards at once; `HOLDFAST_SOAK_FORWARDS=500` is the full size.
 const CONNECTIONS: usize = 100;
 
 #[test]
@@ -260,7 +260,7 @@ fn a_hundred_connections_at_once_cost_little() {
     for (index, stream) in all.iter_mut().enumerate() {
         echo(stream, &format!("word {index}"));
     }
-    wait_until(SOON, "all of them on the board", || {
+    wait_until(SOON, "all of them in the live sessions", || {
         listed(&site.relay).len() == many
     });
     let grown = (
@@ -276,8 +276,12 @@ fn a_hundred_connections_at_once_cost_little() {
     println!("{many} connections: relay and agent grew by {grown:?} bytes");
     assert!(grown.0 < bounds.0 && grown.1 < bounds.1, "{grown:?}");
     drop(all);
-    wait_until(SOON, "one on the board", || listed(&site.relay).len() == 1);
+    wait_until(SOON, "one in the live sessions", || {
+        listed(&site.relay).len() == 1
+    });
     echo(&mut first, "still here");
     drop(tunnel.ssh);
-    wait_until(SOON, "none on the board", || listed(&site.relay).is_empty());
+    wait_until(SOON, "none in the live sessions", || {
+        listed(&site.relay).is_empty()
+    });
 }

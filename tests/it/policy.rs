@@ -243,7 +243,7 @@ const TEAM: &str = "[roles.team]\nidle_timeout = \"30m\"\n\n[roles.team.limits]\
     [roles.team.allow]\nlabels = { \"*\" = \"*\" }\nlogins = [\"pi\", \"{user}\"]\nabilities = [\"shell\", \"exec\"]\n";
 
 #[test]
-fn a_policy_is_applied_and_given_back_at_both_doors() {
+fn policy_is_applied_and_exported_in_cli_and_console() {
     let site = Site::new();
     let console =
         |line: &str, input: &str| run_with_input(site.alice.console().arg(line), input.as_bytes());

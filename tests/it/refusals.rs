@@ -120,7 +120,7 @@ fn a_device_that_does_not_answer_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_terminal_shows_that_its_device_has_fallen_silent() {
-    // An idle device is silent for longer than a session bears in silence.
+    // An idle device is silent for longer than a session's silence limit.
     let site = Site::with(Device::new("kitchen-cam").flags(&["--keepalive", "60s"]));
     let seen = || {
         let row = site.relay.device("kitchen-cam").unwrap();

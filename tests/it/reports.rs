@@ -8,12 +8,12 @@ use crate::harness::{Device, Relay, SOON};
 
 /// Where stdout leads.
 #[derive(Clone, Copy, Debug)]
-enum To {
+enum StdoutTarget {
     ClosedPipe,
     FullDisk,
 }
 
-impl To {
+impl StdoutTarget {
     const BOTH: [Self; 2] = [Self::ClosedPipe, Self::FullDisk];
 
     fn stdio(self) -> Stdio {
@@ -33,7 +33,7 @@ impl To {
 }
 
 /// Runs it with that stdout: its exit status, and what it says on stderr.
-fn ends(mut command: Command, to: To) -> (Option<i32>, String) {
+fn ends(mut command: Command, to: StdoutTarget) -> (Option<i32>, String) {
     let output = command
         .stdin(Stdio::null())
         .stdout(to.stdio())
@@ -46,12 +46,12 @@ fn ends(mut command: Command, to: To) -> (Option<i32>, String) {
 
 /// An answer that cannot be written is a failure; a reader that went away is none.
 #[track_caller]
-fn answers(command: Command, to: To, done: i32) {
+fn answers(command: Command, to: StdoutTarget, done: i32) {
     let shown = format!("{command:?}");
     let (code, said) = ends(command, to);
     match to {
-        To::ClosedPipe => assert_eq!((code, said.as_str()), (Some(done), ""), "{shown}"),
-        To::FullDisk => {
+        StdoutTarget::ClosedPipe => assert_eq!((code, said.as_str()), (Some(done), ""), "{shown}"),
+        StdoutTarget::FullDisk => {
             assert_eq!(code, Some(1), "{shown}: {said}");
             assert_eq!(said.lines().count(), 1, "{shown}: {said}");
             assert!(
@@ -64,13 +64,13 @@ fn answers(command: Command, to: To, done: i32) {
 
 /// What was done is done, whether or not it can be said.
 #[track_caller]
-fn reports(command: Command, to: To) {
+fn reports(command: Command, to: StdoutTarget) {
     let shown = format!("{command:?}");
     let (code, said) = ends(command, to);
     assert_eq!(code, Some(0), "{shown}: {said}");
     match to {
-        To::ClosedPipe => assert_eq!(said, "", "{shown}"),
-        To::FullDisk => assert_eq!(said.lines().count(), 1, "{shown}: {said}"),
+        StdoutTarget::ClosedPipe => assert_eq!(said, "", "{shown}"),
+        StdoutTarget::FullDisk => assert_eq!(said.lines().count(), 1, "{shown}: {said}"),
     }
 }
 
@@ -78,7 +78,7 @@ fn reports(command: Command, to: To) {
 fn no_command_of_the_agent_ends_by_its_report() {
     let relay = Relay::start();
     let online = Device::online(&relay, "cam");
-    for to in To::BOTH {
+    for to in StdoutTarget::BOTH {
         answers(online.command(&["status"]), to, 0);
         answers(online.command(&["status", "--json"]), to, 0);
         reports(online.command(&["upload"]), to);
@@ -105,7 +105,7 @@ fn help(device: &Device) -> Command {
 fn a_service_is_installed_though_its_steps_cannot_be_listed() {
     let relay = Relay::start();
     let device = Device::joined(&relay, "cam");
-    for to in To::BOTH {
+    for to in StdoutTarget::BOTH {
         let root = tempfile::tempdir().unwrap();
         let install = |verb: &str, dry_run: bool| {
             let mut command = Command::new(device.command(&[]).get_program());
@@ -120,7 +120,11 @@ fn a_service_is_installed_though_its_steps_cannot_be_listed() {
             .path()
             .join("etc/systemd/system/multi-user.target.wants/edge-agent.service");
         let (code, said) = ends(install("install", true), to);
-        assert_eq!(code == Some(0), matches!(to, To::ClosedPipe), "{said}");
+        assert_eq!(
+            code == Some(0),
+            matches!(to, StdoutTarget::ClosedPipe),
+            "{said}"
+        );
         assert!(!unit.exists());
         reports(install("install", false), to);
         assert!(unit.exists() && linked.symlink_metadata().is_ok(), "{to:?}");
@@ -136,7 +140,7 @@ fn a_service_is_installed_though_its_steps_cannot_be_listed() {
 fn a_change_is_done_though_its_answer_cannot_be_written() {
     let relay = Relay::start();
     let device = Device::joined(&relay, "cam");
-    for to in To::BOTH {
+    for to in StdoutTarget::BOTH {
         answers(relay.command(&["devices"]), to, 0);
         answers(relay.command(&["devices", "--json"]), to, 0);
         answers(relay.command(&["audit"]), to, 0);

@@ -1,4 +1,4 @@
-//! Sftp held to what a role says, with the real `sftp`, on both ways in.
+//! Sftp restricted to what a role says, with the real `sftp`, on both ways in.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -9,7 +9,7 @@ use crate::harness::{
     Device, Output, Relay, Running, SOON, Site, User, Way, own_login, run_with_input, wait_until,
 };
 
-/// Puts a role into force that may copy files everywhere, held to `options`.
+/// Puts a role into force that may copy files everywhere, restricted to `options`.
 #[track_caller]
 fn role(relay: &Relay, name: &str, options: &str) {
     let text = format!(
@@ -78,7 +78,7 @@ fn sftp_stays_in_the_root_of_a_role_and_changes_nothing() {
     let first: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(first["read_only"], true);
     assert_eq!(first["root"], data.to_str().unwrap());
-    // Who is held to nothing gets the device's own.
+    // A user without restrictions gets the device's own.
     batch(&site.alice, Way::Direct, "pwd\n").exits(255);
     assert!(folder.join("was-run").exists());
 }

@@ -215,7 +215,7 @@ fn a_close_reason_forges_no_line_of_the_log() {
 }
 
 #[test]
-fn a_strangers_further_streams_lead_nowhere() {
+fn further_streams_before_enrolment_are_refused() {
     let door = Door::new();
     block_on(async {
         let mut peer = door.knock().await;

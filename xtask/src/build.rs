@@ -40,14 +40,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let target = Target::load(&workspace, &args.target)?;
-    let place = Place::of(&workspace);
+    let place = BuildFolder::of(&workspace);
     let binary = agent(&workspace, &place, &target, &args.profile)?;
     println!("{}", binary.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where it is built.
-pub(crate) struct Place {
+pub(crate) struct BuildFolder {
     /// The sources.
     pub(crate) root: PathBuf,
     /// What is compiled. A folder of its own: another compiler's leftovers would make both build
@@ -55,7 +55,7 @@ pub(crate) struct Place {
     pub(crate) cross: PathBuf,
 }
 
-impl Place {
+impl BuildFolder {
     /// The checkout itself.
     pub(crate) fn of(workspace: &Workspace) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Place {
 /// Builds the agent for one target, and gives the binary's path.
 pub(crate) fn agent(
     workspace: &Workspace,
-    place: &Place,
+    place: &BuildFolder,
     target: &Target,
     profile: &str,
 ) -> Result<PathBuf> {
@@ -81,7 +81,7 @@ pub(crate) fn agent(
 /// by the same route and have nothing special share one cargo run, which keeps all cores busy.
 pub(crate) fn agents(
     workspace: &Workspace,
-    place: &Place,
+    place: &BuildFolder,
     targets: &[&Target],
     profile: &str,
 ) -> Result<Vec<PathBuf>> {
@@ -140,7 +140,7 @@ pub(crate) fn agents(
 }
 
 /// Where the agent for `triple` is once it is built.
-pub(crate) fn program(place: &Place, triple: &str, profile: &str) -> PathBuf {
+pub(crate) fn program(place: &BuildFolder, triple: &str, profile: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
     place.cross.join(triple).join(folder).join("edge-agent")
 }
@@ -204,7 +204,7 @@ impl Route {
         }
     }
 
-    fn command(self, place: &Place, bin: &Path) -> Result<Command> {
+    fn command(self, place: &BuildFolder, bin: &Path) -> Result<Command> {
         let mut command = Command::new(bin.join("cargo-zigbuild"));
         command.current_dir(&place.root);
         workspace::forget_package(&mut command);
@@ -229,7 +229,7 @@ impl Route {
     fn add_flags(
         self,
         command: &mut Command,
-        place: &Place,
+        place: &BuildFolder,
         profile: &str,
         includes: &[PathBuf],
     ) -> Result<()> {

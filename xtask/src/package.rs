@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{self, Place};
+use crate::build::{self, BuildFolder};
 use crate::process;
 use crate::target::Target;
 use crate::tools;
@@ -89,7 +89,7 @@ fn agents(workspace: &Workspace, triples: &[String], out: &Path) -> Result<Vec<P
         triples.iter().map(load).collect::<Result<_>>()?
     };
     let members: Vec<&Target> = targets.iter().collect();
-    let place = Place::of(workspace);
+    let place = BuildFolder::of(workspace);
     let binaries = build::agents(workspace, &place, &members, build::DEVICE)?;
     let mut made = Vec::new();
     for (target, binary) in targets.iter().zip(&binaries) {

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::build::{self, Place};
+use crate::build::{self, BuildFolder};
 use crate::process;
 use crate::target::Target;
 use crate::workspace::Workspace;
@@ -31,7 +31,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let target = Target::load(&workspace, &args.target)?;
-    let here = build::agent(&workspace, &Place::of(&workspace), &target, build::DEVICE)?;
+    let here = build::agent(
+        &workspace,
+        &BuildFolder::of(&workspace),
+        &target,
+        build::DEVICE,
+    )?;
     println!("{}", check(&workspace, &target, &here)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Builds the agent once more, from a copy of the sources and into another folder, and compares it with the one
 /// that was built `here`; what was compared, in a sentence.
 pub(crate) fn check(workspace: &Workspace, target: &Target, here: &Path) -> Result<String> {
-    let elsewhere = Place {
+    let elsewhere = BuildFolder {
         root: workspace
             .tool_dir("reproduce")
             .join("a copy of the sources"),

@@ -20,7 +20,7 @@ pub enum SftpServer {
 pub(crate) enum SubsystemServer {
     /// The agent itself.
     Internal,
-    /// The agent itself, held to this.
+    /// The agent itself, restricted to this.
     Held(SftpTerms),
     /// This program.
     Program(PathBuf),

@@ -147,7 +147,7 @@ fn core_dump_is_reported_as_by_the_kernel() {
 }
 
 #[test]
-fn a_command_may_be_as_long_as_the_kernel_bears() {
+fn command_may_be_as_long_as_the_kernel_allows() {
     run(async {
         let pair = Pair::new().await;
         let command = format!("echo {} | wc -c", "x".repeat(120 * 1024));

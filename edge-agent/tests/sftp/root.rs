@@ -13,11 +13,11 @@ use crate::compare::listing;
 use crate::peer::{Packet, Server};
 
 /// A root beside a folder that must not be reached.
-struct Bed {
+struct Fixture {
     folder: tempfile::TempDir,
 }
 
-impl Bed {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("root/sub")).unwrap();
@@ -55,21 +55,25 @@ impl Bed {
 
 #[test]
 fn a_client_lives_in_its_root_as_if_it_were_all() {
-    let bed = Bed::new();
-    let server = format!("{AGENT} internal-sftp --root {}", bed.root().display());
-    let work = bed.folder.path().join("work");
+    let fixture = Fixture::new();
+    let server = format!("{AGENT} internal-sftp --root {}", fixture.root().display());
+    let work = fixture.folder.path().join("work");
     fs::create_dir(&work).unwrap();
     fs::write(work.join("local"), "local").unwrap();
     let batch = "pwd\nput local /sub/one\nrename sub/one sub/two\nln -s /sub/two link\n\
         get link back\nchmod 600 link\nln sub/two sub/hard\ncd sub\npwd\nls -l\nls -la /\n\
         cd ../../..\npwd\nmkdir a\nrmdir a\ncopy link copied\nput -p local kept\ndf\nrm sub/hard\n";
     let out = ok(&server, &work, batch);
-    assert!(!out.contains(bed.folder.path().to_str().unwrap()), "{out}");
+    assert!(
+        !out.contains(fixture.folder.path().to_str().unwrap()),
+        "{out}"
+    );
     assert!(out.contains("Remote working directory: /sub\n"), "{out}");
     assert_eq!(fs::read(work.join("back")).unwrap(), b"local");
-    assert_eq!(fs::read(bed.root().join("copied")).unwrap(), b"local");
-    let mode =
-        std::os::unix::fs::MetadataExt::mode(&fs::metadata(bed.root().join("sub/two")).unwrap());
+    assert_eq!(fs::read(fixture.root().join("copied")).unwrap(), b"local");
+    let mode = std::os::unix::fs::MetadataExt::mode(
+        &fs::metadata(fixture.root().join("sub/two")).unwrap(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     for out in [
         "get ../outside/secret",
@@ -80,19 +84,19 @@ fn a_client_lives_in_its_root_as_if_it_were_all() {
         let refused = sftp(&server, &work, &format!("{out}\n"));
         assert!(!refused.status.success(), "{out}");
     }
-    bed.assert_untouched();
+    fixture.assert_untouched();
 }
 
 /// Every request that takes a path, by every path that would lead out.
 #[test]
 fn no_request_leads_out() {
-    let bed = Bed::new();
-    let mut server = bed.server();
-    symlink(bed.secret(), bed.root().join("absolute")).unwrap();
-    symlink("../outside/secret", bed.root().join("relative")).unwrap();
-    symlink("../../outside", bed.root().join("sub/folder")).unwrap();
-    symlink("/proc/self/cwd/outside", bed.root().join("magic")).unwrap();
-    let secret = bed.secret();
+    let fixture = Fixture::new();
+    let mut server = fixture.server();
+    symlink(fixture.secret(), fixture.root().join("absolute")).unwrap();
+    symlink("../outside/secret", fixture.root().join("relative")).unwrap();
+    symlink("../../outside", fixture.root().join("sub/folder")).unwrap();
+    symlink("/proc/self/cwd/outside", fixture.root().join("magic")).unwrap();
+    let secret = fixture.secret();
     for path in [
         "../outside/secret",
         "/../outside/secret",
@@ -162,8 +166,8 @@ fn no_request_leads_out() {
     };
     assert_eq!(attributes(b".."), attributes(b"."));
     server.end();
-    bed.assert_untouched();
-    assert!(!bed.root().join("stolen").exists());
+    fixture.assert_untouched();
+    assert!(!fixture.root().join("stolen").exists());
 }
 
 /// Tells a thread to stop, also where an assertion fails.
@@ -178,8 +182,8 @@ impl Drop for Stop<'_> {
 /// Another process swaps a folder and a link to the outside while the client works below it.
 #[test]
 fn no_race_leads_out() {
-    let bed = Bed::new();
-    let root = bed.root();
+    let fixture = Fixture::new();
+    let root = fixture.root();
     fs::create_dir(root.join("swap")).unwrap();
     fs::write(root.join("swap/secret"), "inside!").unwrap();
     symlink("../outside", root.join("link")).unwrap();
@@ -193,7 +197,7 @@ fn no_race_leads_out() {
             }
         });
         let _stop = Stop(&stop);
-        let mut server = bed.server();
+        let mut server = fixture.server();
         let (mut well, mut refused) = (0, 0);
         for round in 0..20_000 {
             if well > 200 && refused > 200 && round > 2_000 {
@@ -224,7 +228,7 @@ fn no_race_leads_out() {
         assert!(well > 200 && refused > 200, "{well} and {refused}");
         server.end();
     });
-    bed.assert_untouched();
+    fixture.assert_untouched();
 }
 
 #[test]

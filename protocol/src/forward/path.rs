@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_wire_bears_is_noticed() {
+    fn more_than_the_wire_carries_is_noticed() {
         let exact = |length| PathRule::Exact("x".repeat(length));
         let of = |rules| PathPolicy { allow: Some(rules) };
         assert!(of(vec![exact(MAX_PATH_RULE); MAX_FORWARD_RULES]).is_bounded());

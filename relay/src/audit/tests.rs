@@ -10,13 +10,13 @@ use crate::audit::limits::{AUDIT_HELD, AUDIT_REFUSAL_ROWS};
 use crate::store::AuditFilter;
 
 /// A store with a log, in a folder of its own.
-struct Bed {
+struct Fixture {
     dir: TempDir,
     store: Store,
     audit: Audit,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(when_unwritable: WhenUnwritable) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.db");
@@ -77,12 +77,12 @@ fn numbered(n: u64) -> Event {
 
 #[tokio::test]
 async fn what_was_recorded_is_in_the_store_and_in_order() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
     for n in 0..5 {
-        bed.audit.note(numbered(n)).await;
+        fixture.audit.note(numbered(n)).await;
     }
-    bed.audit.record(numbered(5)).await.unwrap();
-    let entries = bed.entries().await;
+    fixture.audit.record(numbered(5)).await.unwrap();
+    let entries = fixture.entries().await;
     let numbers: Vec<_> = entries
         .iter()
         .map(|entry| entry.more["n"].as_u64())
@@ -94,16 +94,16 @@ async fn what_was_recorded_is_in_the_store_and_in_order() {
 
 #[tokio::test]
 async fn many_that_wait_are_all_written_and_none_twice() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
     let mut waiting = tokio::task::JoinSet::new();
     for n in 0..2_000 {
-        let audit = bed.audit.clone();
+        let audit = fixture.audit.clone();
         waiting.spawn(async move { audit.record(numbered(n)).await });
     }
     while let Some(done) = waiting.join_next().await {
         done.unwrap().unwrap();
     }
-    let entries = bed.entries().await;
+    let entries = fixture.entries().await;
     let mut numbers: Vec<_> = entries
         .iter()
         .map(|entry| entry.more["n"].as_u64().unwrap())
@@ -114,43 +114,43 @@ async fn many_that_wait_are_all_written_and_none_twice() {
 
 #[tokio::test]
 async fn close_writes_queue_and_sums() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
     let source = Source::of("203.0.113.7".parse().unwrap());
     for n in 0..10 {
         let event = Event::new(EventKind::UserLoginFailed).with("n", n);
-        bed.audit.note_failure(source, event).await;
+        fixture.audit.note_failure(source, event).await;
     }
-    bed.audit.close().await;
-    let entries = bed.entries().await;
+    fixture.audit.close().await;
+    let entries = fixture.entries().await;
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[1].more["count"], 9);
     assert_eq!(entries[1].more["source"], "203.0.113.7");
     assert_eq!(
-        bed.audit.record(numbered(1)).await,
+        fixture.audit.record(numbered(1)).await,
         Err(AuditError::Stopped)
     );
 }
 
 #[tokio::test]
 async fn without_a_log_starts_fail_and_ends_are_logged_later() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
-    bed.audit.admits().unwrap();
-    bed.break_store().await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+    fixture.audit.admits().unwrap();
+    fixture.break_store().await;
     assert_eq!(
-        bed.audit.record(numbered(1)).await,
+        fixture.audit.record(numbered(1)).await,
         Err(AuditError::Unwritable)
     );
-    assert_eq!(bed.audit.admits(), Err(AuditError::Unwritable));
-    bed.audit.note(numbered(2)).await;
+    assert_eq!(fixture.audit.admits(), Err(AuditError::Unwritable));
+    fixture.audit.note(numbered(2)).await;
     assert_eq!(
-        bed.audit.record(numbered(3)).await,
+        fixture.audit.record(numbered(3)).await,
         Err(AuditError::Unwritable)
     );
-    assert!(bed.entries().await.is_empty());
-    bed.repair_store().await;
-    bed.wait_admits(true).await;
-    bed.audit.record(numbered(4)).await.unwrap();
-    let numbers: Vec<_> = bed
+    assert!(fixture.entries().await.is_empty());
+    fixture.repair_store().await;
+    fixture.wait_admits(true).await;
+    fixture.audit.record(numbered(4)).await.unwrap();
+    let numbers: Vec<_> = fixture
         .entries()
         .await
         .iter()
@@ -161,68 +161,75 @@ async fn without_a_log_starts_fail_and_ends_are_logged_later() {
 
 #[tokio::test]
 async fn events_that_belong_together_are_all_written_or_none() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
-    bed.break_store().await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+    fixture.break_store().await;
     let both = || vec![numbered(1), numbered(2)];
-    let refused = bed.audit.record_all(both()).await;
+    let refused = fixture.audit.record_all(both()).await;
     assert_eq!(refused, Err(AuditError::Unwritable));
-    bed.audit.note(numbered(3)).await;
-    bed.repair_store().await;
-    bed.wait_admits(true).await;
-    bed.audit.record_all(both()).await.unwrap();
-    let entries = bed.entries().await;
+    fixture.audit.note(numbered(3)).await;
+    fixture.repair_store().await;
+    fixture.wait_admits(true).await;
+    fixture.audit.record_all(both()).await.unwrap();
+    let entries = fixture.entries().await;
     let numbers: Vec<_> = entries.iter().map(|e| e.more["n"].as_u64()).collect();
     assert_eq!(numbers, [Some(3), Some(1), Some(2)]);
 }
 
 #[tokio::test]
 async fn continue_keeps_sessions_and_counts_overflow() {
-    let bed = Bed::new(WhenUnwritable::Continue).await;
-    bed.break_store().await;
+    let fixture = Fixture::new(WhenUnwritable::Continue).await;
+    fixture.break_store().await;
     let all = AUDIT_HELD as u64 + 100;
     for n in 0..all {
-        bed.audit.note(numbered(n)).await;
+        fixture.audit.note(numbered(n)).await;
     }
-    bed.audit.record(numbered(all)).await.unwrap();
-    bed.audit.admits().unwrap();
-    bed.repair_store().await;
+    fixture.audit.record(numbered(all)).await.unwrap();
+    fixture.audit.admits().unwrap();
+    fixture.repair_store().await;
     let waited = timeout(Duration::from_secs(20), async {
-        while bed.entries().await.is_empty() {
+        while fixture.entries().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
     waited.await.unwrap();
-    let entries = bed.entries().await;
+    let entries = fixture.entries().await;
     assert_eq!(entries.len(), AUDIT_HELD + 1);
     let last = entries.last().unwrap();
     assert_eq!(last.event, "audit.lost");
     assert_eq!(last.more["count"], 101);
     assert_eq!(last.more["events"]["session.start"], 101);
-    bed.audit.record(numbered(0)).await.unwrap();
-    assert_eq!(bed.entries().await.len(), AUDIT_HELD + 2, "recorded once");
+    fixture.audit.record(numbered(0)).await.unwrap();
+    assert_eq!(
+        fixture.entries().await.len(),
+        AUDIT_HELD + 2,
+        "recorded once"
+    );
 }
 
 #[tokio::test]
 async fn a_full_queue_makes_its_callers_wait() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
     // Another process writes to the database, for longer than any caller here waits.
-    let url = format!("sqlite:{}", bed.path().display());
+    let url = format!("sqlite:{}", fixture.path().display());
     let mut other = SqliteConnection::connect(&url).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut other)
         .await
         .unwrap();
     let mut queued = 0;
-    while timeout(Duration::from_millis(500), bed.audit.note(numbered(queued)))
-        .await
-        .is_ok()
+    while timeout(
+        Duration::from_millis(500),
+        fixture.audit.note(numbered(queued)),
+    )
+    .await
+    .is_ok()
     {
         queued += 1;
         assert!(queued < 100_000, "the queue has no bound");
     }
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    bed.audit.record(numbered(queued)).await.unwrap();
-    let entries = bed.entries().await;
+    fixture.audit.record(numbered(queued)).await.unwrap();
+    let entries = fixture.entries().await;
     assert_eq!(
         entries.len() as u64,
         queued + 1,
@@ -232,20 +239,20 @@ async fn a_full_queue_makes_its_callers_wait() {
 
 #[tokio::test]
 async fn refusals_of_one_user_are_summed_by_kind() {
-    let bed = Bed::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
     let kinds = [EventKind::SessionRejected, EventKind::EnvRejected];
     for n in 0..u64::from(AUDIT_REFUSAL_ROWS) + 5 {
         for kind in kinds {
             let event = Event::new(kind)
                 .user(Actor::by_key("bob", "k"))
                 .with("n", n);
-            bed.audit.note_refusal(event).await;
+            fixture.audit.note_refusal(event).await;
         }
     }
     let eve = Event::new(EventKind::SessionRejected).user(Actor::by_key("eve", "k"));
-    bed.audit.note_refusal(eve).await;
-    bed.audit.close().await;
-    let entries = bed.entries().await;
+    fixture.audit.note_refusal(eve).await;
+    fixture.audit.close().await;
+    let entries = fixture.entries().await;
     for kind in kinds {
         let of_bob = |entry: &&AuditEntry| {
             entry.event == kind.as_str() && entry.user.as_deref() == Some("bob")

@@ -52,7 +52,7 @@ pub(super) struct Job {
     pub(super) caller: BulkCaller,
     pub(super) device: Device,
     pub(super) login: Login,
-    pub(super) errand: BulkRequest,
+    pub(super) request: BulkRequest,
     pub(super) timeout: Option<Duration>,
     /// True if output is kept for the outcome, rather than shown.
     pub(super) keeps: bool,
@@ -93,13 +93,13 @@ impl Job {
 
     async fn run(self) -> (Ended, Option<[Beginning; 2]>) {
         let mut kept = self.keeps.then(<[Beginning; 2]>::default);
-        let work = match &self.errand {
+        let work = match &self.request {
             BulkRequest::Exec(line) => ProcessRequest::Exec(line.to_vec()),
             BulkRequest::Copy(_) => ProcessRequest::Subsystem(SFTP.to_owned()),
         };
         let ended = match self.start(work).await {
             Err(refusal) => (None, Some(refusal.to_string())),
-            Ok(session) => match &self.errand {
+            Ok(session) => match &self.request {
                 BulkRequest::Exec(_) => self.exec(session, kept.as_mut()).await,
                 BulkRequest::Copy(copy) => self.copy(session, copy).await,
             },

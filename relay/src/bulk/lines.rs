@@ -60,7 +60,7 @@ impl DeviceLines {
 fn whole_characters(bytes: &[u8]) -> usize {
     let cut = bytes.utf8_chunks().last().map_or(0, |chunk| {
         let rest = chunk.invalid();
-        // The beginning of a character is at most three bytes; anything else is no text anyway.
+        // The beginning of a character is at most three bytes; anything else is not valid UTF-8 anyway.
         let begins = rest.first().is_some_and(|byte| *byte >= 0xc2);
         if begins && rest.len() < 4 {
             rest.len()

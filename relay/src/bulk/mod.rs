@@ -48,7 +48,7 @@ pub(crate) struct BulkJob {
     /// The account on the device.
     pub login: Login,
     /// The request.
-    pub errand: BulkRequest,
+    pub request: BulkRequest,
     /// The number of devices at a time, and the time that each may take.
     pub pace: Pace,
     /// True if what comes of it is for machines.
@@ -160,7 +160,7 @@ async fn run(
                 caller: caller.clone(),
                 device,
                 login: order.login.clone(),
-                errand: order.errand.clone(),
+                request: order.request.clone(),
                 timeout: turns.timeout(),
                 keeps: order.json,
                 lines: lines.clone(),

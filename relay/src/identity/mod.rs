@@ -174,7 +174,7 @@ pub(crate) fn still_proves(policy: &PolicySnapshot, principal: &Principal) -> bo
         Proof::Certificate(certified) => {
             let found = look_up(policy, &certified.claims, &certified.key);
             let facts = found.facts(&certified.claims, certified.client);
-            rules::still(facts).ok().map(|now| now.user)
+            rules::is_still_allowed(facts).ok().map(|now| now.user)
         }
     };
     user.is_some_and(|user| user.id == principal.user.id)

@@ -142,7 +142,7 @@ impl LockTarget {
     }
 }
 
-/// Returns the network that a text names: one address is a network of itself. An IPv4 address in IPv6's clothes is
+/// Returns the network that a text names: one address is a network of itself. An IPv4-mapped IPv6 address is
 /// an IPv4 address.
 #[must_use]
 pub(crate) fn network(text: &str) -> Option<IpNet> {

@@ -10,8 +10,8 @@ pub(crate) mod export;
 pub(crate) mod limits;
 pub(crate) mod marks;
 pub(crate) mod objects;
+pub(crate) mod stream_digests;
 pub(crate) mod verify;
-pub(crate) mod watched;
 
 mod ingest;
 mod keeper;
@@ -46,8 +46,8 @@ use ingest::UploadSlot;
 use objects::Objects;
 use objects::backend::{StorageBackend, StorageError};
 use objects::budget::{Bounds, StorageBudget};
+use stream_digests::StreamDigests;
 use verify::checks::Checks;
-use watched::StreamDigests;
 
 /// The time that recordings are waited for and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

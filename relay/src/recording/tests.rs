@@ -39,7 +39,7 @@ const DEVICE: DeviceId = DeviceId([1; 16]);
 const SESSION: SessionId = SessionId([0x5a; 16]);
 const NOW: Duration = Duration::from_secs(50);
 
-struct Bed {
+struct Fixture {
     state: State,
     store: Store,
     recordings: Recordings,
@@ -47,7 +47,7 @@ struct Bed {
     _dir: TempDir,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         Self::within(Duration::from_secs(3_600)).await
     }
@@ -278,13 +278,13 @@ struct Device {
 struct Memory(BTreeMap<SegmentName, Vec<u8>>);
 
 impl Device {
-    fn recording(bed: &Bed, id: SessionId, key: &ChainKey) -> Self {
+    fn recording(bed: &Fixture, id: SessionId, key: &ChainKey) -> Self {
         Self::recording_as(bed, id, key, |_| {})
     }
 
     /// Makes a recording whose start says something else than the session was begun with.
     fn recording_as(
-        bed: &Bed,
+        bed: &Fixture,
         id: SessionId,
         key: &ChainKey,
         change: impl FnOnce(&mut RecordingStart<'_>),
@@ -294,7 +294,7 @@ impl Device {
 
     /// One that keeps so many bytes of each stream.
     fn recording_bounded(
-        bed: &Bed,
+        bed: &Fixture,
         id: SessionId,
         key: &ChainKey,
         change: impl FnOnce(&mut RecordingStart<'_>),
@@ -383,7 +383,7 @@ impl Device {
 }
 
 /// Returns a session that shows these bytes and ends, seen so by the relay and recorded so by the device.
-async fn recorded(bed: &Bed, shown: &[u8]) -> Device {
+async fn recorded(bed: &Fixture, shown: &[u8]) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);
     device.show(SESSION, shown);
@@ -412,7 +412,7 @@ fn noise(length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_comes_whole_is_complete_signed_and_its_key_erased() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = recorded(&bed, b"hello").await;
     assert_eq!(bed.facts().await.row.state, RecordingState::Uploading);
     bed.upload_all(&device).await;
@@ -434,7 +434,7 @@ async fn what_comes_whole_is_complete_signed_and_its_key_erased() {
 
 #[tokio::test]
 async fn an_upload_goes_on_where_it_was_cut_even_by_a_restart() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let device = recorded(&bed, &noise(400_000)).await;
     let offer = device.spool.offers().next().unwrap();
     let half = bed.upload(&offer, device.file(0), 200_000).await;
@@ -457,7 +457,7 @@ async fn an_upload_goes_on_where_it_was_cut_even_by_a_restart() {
 
 #[tokio::test]
 async fn a_torn_working_file_is_no_tampering() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let device = recorded(&bed, &noise(400_000)).await;
     let offer = device.spool.offers().next().unwrap();
     bed.upload(&offer, device.file(0), 200_000).await;
@@ -478,7 +478,7 @@ async fn a_torn_working_file_is_no_tampering() {
 
 #[tokio::test]
 async fn the_same_upload_twice_is_one_object() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = recorded(&bed, &noise(100_000)).await;
     bed.upload_all(&device).await;
     let first = bed.judged().await;
@@ -536,7 +536,7 @@ async fn what_is_changed_on_the_device_is_named() {
         ),
     ];
     for (what, change, named) in changes {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let device = recorded(&bed, &noise(2_500_000)).await;
         let offers = device.spool.offers();
         let mut files: Vec<_> = offers
@@ -576,7 +576,7 @@ async fn what_is_changed_on_the_device_is_named() {
 
 #[tokio::test]
 async fn a_segment_of_another_session_is_named() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = recorded(&bed, b"mine").await;
     let other = SessionId([0x77; 16]);
     let mut theirs = Device::recording(&bed, other, &ChainKey([9; 32]));
@@ -598,7 +598,7 @@ async fn a_segment_of_another_session_is_named() {
 
 #[tokio::test]
 async fn remade_recording_contradicts_relay_digests() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     watched.pass(Stream::Stdout, b"before ", 0);
     watched.pass(Stream::Stdout, b"rm -rf /", 0);
@@ -619,7 +619,7 @@ async fn remade_recording_contradicts_relay_digests() {
 
 #[tokio::test]
 async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
     device.show(SESSION, b"slow client");
@@ -645,7 +645,7 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
 
 #[tokio::test]
 async fn input_in_flight_at_exit_is_not_tampering() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
     device.show(SESSION, b"head");
@@ -674,7 +674,7 @@ async fn input_in_flight_at_exit_is_not_tampering() {
 
 #[tokio::test]
 async fn what_is_never_delivered_is_lost() {
-    let bed = Bed::within(Duration::ZERO).await;
+    let bed = Fixture::within(Duration::ZERO).await;
     let _device = recorded(&bed, b"never seen").await;
     bed.recordings.look(Timestamp::now()).await.unwrap();
     let facts = bed.judged().await;
@@ -685,7 +685,7 @@ async fn what_is_never_delivered_is_lost() {
 #[tokio::test]
 async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
     const DAY: Duration = Duration::from_secs(86_400);
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     bed.keep(90 * DAY).await;
     let device = recorded(&bed, b"once upon a time").await;
     bed.upload_all(&device).await;
@@ -744,7 +744,7 @@ async fn what_is_older_than_keep_is_removed_unless_it_is_held() {
 
 #[tokio::test]
 async fn recordings_are_found_by_id_prefix_and_paged() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let ids: Vec<SessionId> = (0_u8..)
         .zip([0x10, 0x12, 0x12, 0xff])
         .map(|(n, first)| {
@@ -798,7 +798,7 @@ async fn recordings_are_found_by_id_prefix_and_paged() {
 
 #[tokio::test]
 async fn a_session_that_was_refused_leaves_nothing() {
-    let bed = Bed::within(Duration::ZERO).await;
+    let bed = Fixture::within(Duration::ZERO).await;
     let (_guard, _, watched) = bed.begin().await;
     bed.recordings
         .over(&watched, Closing::default(), true)
@@ -813,7 +813,7 @@ async fn a_session_that_was_refused_leaves_nothing() {
 
 #[tokio::test]
 async fn another_device_knows_of_no_such_recording() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = recorded(&bed, b"mine").await;
     let offer = device.spool.offers().next().unwrap();
     let taken = bed.recordings.take(

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use super::{Bed, open, request};
+use super::{Fixture, open, request};
 use crate::harness::memory;
 use hostile::operator::raw::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EOF, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE,
@@ -23,8 +23,8 @@ fn opened(raw: &mut Raw, window: u32, packet: u32) -> u32 {
 
 #[test]
 fn five_thousand_channels_are_asked_for_and_some_are_had() {
-    let bed = Bed::new();
-    for mut raw in [bed.at_console(), bed.on_device()] {
+    let fixture = Fixture::new();
+    for mut raw in [fixture.at_console(), fixture.on_device()] {
         let mut all = Vec::new();
         for number in 0..5_000 {
             let open = open(number, 1 << 20, 1 << 15);
@@ -43,15 +43,15 @@ fn five_thousand_channels_are_asked_for_and_some_are_had() {
             }
         });
         assert_eq!(had, 64);
-        bed.is_undisturbed();
+        fixture.is_undisturbed();
     }
 }
 
 /// russh knows which channels there are and drops what is said on others: no call of ours can be reached by them.
 #[test]
 fn what_is_said_on_no_channel_harms_none() {
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw, 1 << 20, 1 << 15);
     let closed = {
         raw.say(open(1, 1 << 20, 1 << 15));
@@ -81,7 +81,7 @@ fn what_is_said_on_no_channel_harms_none() {
     for channel in [closed, 77, u32::MAX] {
         for message in said(channel) {
             // Each on a connection of its own: it may be ended for this, and nothing else may happen.
-            let mut other = bed.on_device();
+            let mut other = fixture.on_device();
             let _ = other.try_say(&message);
             let _ = other.try_say(&open(0, 1 << 20, 1 << 15));
             while let Some(answer) = other.next() {
@@ -94,7 +94,7 @@ fn what_is_said_on_no_channel_harms_none() {
         }
     }
     // What is unknown altogether opens nothing.
-    let mut other = bed.on_device();
+    let mut other = fixture.on_device();
     other.say(SshMessage::new(191).string("x"));
     let _ = other.try_say(&open(0, 1 << 20, 1 << 15));
     let fair = [UNIMPLEMENTED, DISCONNECT, CHANNEL_OPEN_CONFIRMATION];
@@ -104,22 +104,22 @@ fn what_is_said_on_no_channel_harms_none() {
     raw.wait(CHANNEL_SUCCESS);
     let data = raw.wait(CHANNEL_DATA);
     assert!(data.ends_with(b"fine\n"));
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 /// The window and the size of packets are russh's to keep. Ours is to wait for it, and to read no more from the device
 /// meanwhile.
 #[test]
 fn without_a_window_nothing_comes_and_nothing_grows() {
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw, 0, 1 << 15);
-    let before = memory(bed.site.relay.id());
+    let before = memory(fixture.site.relay.id());
     raw.say(request(theirs, "exec", true).string("exec cat /dev/zero"));
     raw.wait(CHANNEL_SUCCESS);
     // Time enough for far more than what may wait on the way.
     assert!(!raw.ends(Duration::from_millis(1_500)));
-    let grown = memory(bed.site.relay.id()).saturating_sub(before);
+    let grown = memory(fixture.site.relay.id()).saturating_sub(before);
     eprintln!("{} KiB wait in the relay", grown / 1024);
     assert!(grown < 6 << 20, "{} MiB wait in the relay", grown >> 20);
     for give in [1, 10, 1_000] {
@@ -138,7 +138,7 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
         assert_eq!(came, give, "more than the window");
     }
     // A window beyond all numbers is one.
-    let mut other = bed.on_device();
+    let mut other = fixture.on_device();
     let theirs = opened(&mut other, u32::MAX, 1);
     let more = SshMessage::new(CHANNEL_WINDOW_ADJUST)
         .number(theirs)
@@ -150,7 +150,7 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
         .collect();
     assert_eq!(came, [b"a", b"b", b"\n"], "packets of one byte");
     // Packets of no bytes carry none: the connection ends, or nothing comes.
-    for mut other in [bed.on_device(), bed.at_console()] {
+    for mut other in [fixture.on_device(), fixture.at_console()] {
         let _ = other.try_say(&open(0, 1 << 20, 0));
         while let Some(answer) = other.next() {
             assert_ne!(answer[0], CHANNEL_DATA);
@@ -163,35 +163,35 @@ fn without_a_window_nothing_comes_and_nothing_grows() {
             }
         }
     }
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 #[test]
 fn more_than_the_window_goes_nowhere() {
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw, 1 << 20, 1 << 15);
     raw.say(request(theirs, "exec", true).string("exec sleep 600"));
     raw.wait(CHANNEL_SUCCESS);
     let data = SshMessage::new(CHANNEL_DATA)
         .number(theirs)
         .string([0; 32_000]);
-    raw.patience(Duration::from_secs(1));
+    raw.set_timeout(Duration::from_secs(1));
     let (began, mut sent) = (Instant::now(), 0);
     while sent < 128 << 20 && raw.try_say(&data).is_ok() {
         sent += 32_000;
     }
     eprintln!("{} KiB went in, in {:?}", sent >> 10, began.elapsed());
     assert!(sent < 64 << 20, "{sent} bytes went in");
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 /// russh gives window to one channel that was granted for another, so one that is full keeps its neighbours on a trickle;
 /// for a minute. Within its window no client comes so far by itself: this one overruns it a little.
 #[test]
 fn a_channel_that_starves_its_neighbours_is_closed() {
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let full = opened(&mut raw, 1 << 20, 1 << 15);
     raw.say(request(full, "exec", true).string("exec sleep 600"));
     raw.wait(CHANNEL_SUCCESS);
@@ -213,7 +213,7 @@ fn a_channel_that_starves_its_neighbours_is_closed() {
         raw.say(data(32 << 10, neighbour));
     }
 
-    raw.patience(Duration::from_secs(5));
+    raw.set_timeout(Duration::from_secs(5));
     let (began, mut trickle) = (Instant::now(), 0);
     let mut said = String::new();
     loop {
@@ -252,5 +252,5 @@ fn a_channel_that_starves_its_neighbours_is_closed() {
         }
         raw.say(data(2, neighbour));
     }
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }

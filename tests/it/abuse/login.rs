@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{Bed, is_bearable, open, request};
+use super::{Fixture, is_bearable, open, request};
 use crate::harness::{KeyKind, Relay, SOON, User, memory, own_login, run, wait_for, wait_until};
 use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, DISCONNECT, GLOBAL_REQUEST,
@@ -39,8 +39,8 @@ fn ask(raw: &mut Raw, line: &str) -> String {
 /// counts as one.
 #[test]
 fn nothing_is_had_before_the_login() {
-    let bed = Bed::new();
-    let (relay, alice) = (&bed.site.relay, &bed.site.alice);
+    let fixture = Fixture::new();
+    let (relay, alice) = (&fixture.site.relay, &fixture.site.alice);
     let early = [
         open(0, 1 << 20, 1 << 15),
         request(0, "exec", true).string("whoami"),
@@ -76,7 +76,7 @@ fn nothing_is_had_before_the_login() {
             }
         }
     }
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 #[test]
@@ -244,8 +244,8 @@ fn key_that_is_offered_again_counts_as_no_wrong_one() {
 /// to bound: `front::a_flood_before_the_login_is_cut`.
 #[test]
 fn what_is_no_ssh_ends_soon() {
-    let bed = Bed::new();
-    let (relay, alice) = (&bed.site.relay, &bed.site.alice);
+    let fixture = Fixture::new();
+    let (relay, alice) = (&fixture.site.relay, &fixture.site.alice);
     // Packets of no length, and of the greatest, in the clear and when keys are agreed on.
     for length in [0, 1, 4, u32::MAX, u32::MAX - 3, 1 << 20] {
         let packet = [&length.to_be_bytes()[..], &[0; 64]].concat();
@@ -267,7 +267,7 @@ fn what_is_no_ssh_ends_soon() {
         sent < 32 << 20 && began.elapsed() < SOON,
         "{sent} bytes went in"
     );
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 #[test]

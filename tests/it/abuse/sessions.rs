@@ -1,6 +1,6 @@
 //! What is asked for on a session: its environment, its terminal, and new keys.
 
-use super::{Bed, open, request};
+use super::{Fixture, open, request};
 use hostile::operator::raw::{
     CHANNEL_DATA, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE, CHANNEL_OPEN_CONFIRMATION,
     CHANNEL_SUCCESS, KEXINIT, PacketFields, Raw, SshMessage,
@@ -34,8 +34,8 @@ const LARGE: u32 = 1_000;
 fn an_environment_has_bounds() {
     let wanted = std::env::var("HOLDFAST_LARGE_ENV").ok();
     let large_ones = wanted.map_or(LARGE, |text| text.parse().unwrap());
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw);
     let (large, small) = ("x".repeat(64 * 1024), "x");
     let (mut taken, mut sentences) = (0, 0);
@@ -59,9 +59,9 @@ fn an_environment_has_bounds() {
     assert!((1..=8).contains(&sentences), "{sentences} sentences");
     raw.say(request(theirs, "exec", true).string("echo fine"));
     wait_text(&mut raw, "fine");
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
     // They are in the log, without filling it.
-    let rows = bed
+    let rows = fixture
         .site
         .relay
         .admin(&["audit", "--event", "env.rejected", "--limit", "0"]);
@@ -71,9 +71,9 @@ fn an_environment_has_bounds() {
 
 #[test]
 fn a_terminal_of_any_size_is_one() {
-    let bed = Bed::new();
+    let fixture = Fixture::new();
     for size in [0, 1, 65_535, 65_536, u32::MAX] {
-        let mut raw = bed.on_device();
+        let mut raw = fixture.on_device();
         let theirs = opened(&mut raw);
         let pty = request(theirs, "pty-req", true).string("xterm");
         raw.say(
@@ -99,7 +99,7 @@ fn a_terminal_of_any_size_is_one() {
         wait_text(&mut raw, "30 90\r\nover");
     }
     // A storm of them, of which the last counts.
-    let mut raw = bed.on_device();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw);
     let pty = request(theirs, "pty-req", true).string("xterm");
     raw.say(pty.number(80).number(24).number(0).number(0).string(""));
@@ -117,7 +117,7 @@ fn a_terminal_of_any_size_is_one() {
         storm.extend(raw.packet(change.payload()));
     }
     raw.write(&storm).unwrap();
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
     raw.say(SshMessage::new(CHANNEL_DATA).number(theirs).string("\r"));
     wait_text(&mut raw, "40 149\r\nover");
 }
@@ -125,8 +125,8 @@ fn a_terminal_of_any_size_is_one() {
 /// Both are russh's: an exchange after the other, and no second proposal within one.
 #[test]
 fn new_keys_again_and_again_are_had_or_refused() {
-    let bed = Bed::new();
-    let mut raw = bed.on_device();
+    let fixture = Fixture::new();
+    let mut raw = fixture.on_device();
     let theirs = opened(&mut raw);
     for _ in 0..100 {
         raw.exchange_keys();
@@ -134,7 +134,7 @@ fn new_keys_again_and_again_are_had_or_refused() {
     raw.say(request(theirs, "exec", true).string("echo fine"));
     wait_text(&mut raw, "fine");
     // A second proposal before the first has led to keys is against the rules (RFC 4253 section 9).
-    let mut raw = bed.on_device();
+    let mut raw = fixture.on_device();
     let mut flood = Vec::new();
     for _ in 0..1_000 {
         flood.extend(raw.packet(Raw::proposal().payload()));
@@ -145,5 +145,5 @@ fn new_keys_again_and_again_are_had_or_refused() {
         answers += usize::from(answer[0] == KEXINIT);
     }
     assert!(answers <= 2, "{answers} proposals were answered");
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }

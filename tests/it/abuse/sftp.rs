@@ -6,7 +6,7 @@ use hostile::operator::raw::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Bed, open, request};
+use super::{Fixture, open, request};
 use crate::harness::{Device, SOON, Site, memory, wait_for};
 
 const OPEN: u8 = 3;
@@ -32,8 +32,8 @@ struct Sftp {
 
 impl Sftp {
     #[track_caller]
-    fn begin(bed: &Bed) -> Self {
-        let mut raw = bed.on_device();
+    fn begin(fixture: &Fixture) -> Self {
+        let mut raw = fixture.on_device();
         raw.say(open(0, u32::MAX, 1 << 15));
         let opened = raw.wait(CHANNEL_OPEN_CONFIRMATION);
         let mut fields = PacketFields::of(&opened);
@@ -91,8 +91,8 @@ fn whole(message: &SshMessage) -> Vec<u8> {
 
 #[test]
 fn a_path_that_is_none_leads_nowhere() {
-    let bed = Bed::new();
-    let mut sftp = Sftp::begin(&bed);
+    let fixture = Fixture::new();
+    let mut sftp = Sftp::begin(&fixture);
     let long = [b'x'; 4_096];
     let deep = b"x/".repeat(2_048);
     let paths: [&[u8]; 6] = [
@@ -114,15 +114,15 @@ fn a_path_that_is_none_leads_nowhere() {
     }
     sftp.send(&packet(STAT, 9, b"/"));
     assert_eq!(sftp.answer()[0], 105);
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 /// No abuse, but driven packet by packet: the relay asks for what a client reads before it does, and closes what it has read.
 #[test]
 fn a_small_file_is_read_ahead_and_closed_without_its_device() {
-    let bed = Bed::new();
-    let mut sftp = Sftp::begin(&bed);
-    let folder = bed.site.device.folder();
+    let fixture = Fixture::new();
+    let mut sftp = Sftp::begin(&fixture);
+    let folder = fixture.site.device.folder();
     let opened = |sftp: &mut Sftp, id: u32, name: &str| {
         let path = folder.join(name);
         std::fs::write(&path, "text").unwrap();
@@ -138,10 +138,10 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     let read = SshMessage::new(READ).number(2).string(&one);
     sftp.send(&whole(&read.number(0).number(0).number(1_000)));
     assert_eq!(sftp.answer()[0], DATA);
-    bed.site.device.signal(Signal::STOP);
+    fixture.site.device.signal(Signal::STOP);
     sftp.send(&packet(CLOSE, 3, &one));
     let closed = sftp.answer();
-    bed.site.device.signal(Signal::CONT);
+    fixture.site.device.signal(Signal::CONT);
     assert_eq!(closed[..9], [STATUS, 0, 0, 0, 3, 0, 0, 0, 0]);
     // The next one is read before anybody asks: the log has what came from the device.
     let two = opened(&mut sftp, 4, "two");
@@ -149,7 +149,7 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     assert_eq!(sftp.answer()[..5], [STATUS, 0, 0, 0, 5]);
     let row = wait_for(SOON, "the second file in the log", || {
         let rows = ["audit", "--event", "sftp", "--json"];
-        let rows = bed.site.relay.admin(&rows).ok().out();
+        let rows = fixture.site.relay.admin(&rows).ok().out();
         let mut rows = rows.lines().map(|row| serde_json::from_str(row).unwrap());
         rows.find(|row: &Value| {
             row["path"]
@@ -166,9 +166,9 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
 /// Nor is this: of files that are put one after the other, each is open at once, but what the log says of it comes from the device.
 #[test]
 fn a_small_file_is_opened_ahead_and_its_failure_is_reported() {
-    let bed = Bed::new();
-    let mut sftp = Sftp::begin(&bed);
-    let folder = bed.site.device.folder();
+    let fixture = Fixture::new();
+    let mut sftp = Sftp::begin(&fixture);
+    let folder = fixture.site.device.folder();
     std::fs::create_dir(folder.join("taken")).unwrap();
     sftp.send(&packet(EXTENDED, 1, b"limits@openssh.com"));
     assert_eq!(sftp.answer()[0], 201);
@@ -193,13 +193,13 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_reported() {
     sftp.send(&[write(3, &one), packet(CLOSE, 4, &one)].concat());
     assert_eq!((status(&mut sftp, 3), status(&mut sftp, 4)), (0, 0));
     // Where the device is silent, the handles come, and nothing is logged of what was done with them.
-    bed.site.device.signal(Signal::STOP);
+    fixture.site.device.signal(Signal::STOP);
     let two = open(&mut sftp, 5, "two");
     sftp.send(&[write(6, &two), packet(CLOSE, 7, &two)].concat());
     let taken = open(&mut sftp, 8, "taken");
     sftp.send(&[write(9, &taken), packet(CLOSE, 10, &taken)].concat());
     assert!(!folder.join("two").exists());
-    bed.site.device.signal(Signal::CONT);
+    fixture.site.device.signal(Signal::CONT);
     let codes: Vec<u32> = [6, 7, 9, 10].map(|id| status(&mut sftp, id)).into();
     assert_eq!(codes, [0, 0, 4, 4]);
     assert_eq!(std::fs::read(folder.join("two")).unwrap(), b"text");
@@ -208,28 +208,28 @@ fn a_small_file_is_opened_ahead_and_its_failure_is_reported() {
     let open = SshMessage::new(OPEN).number(11).string(path);
     sftp.send(&whole(&open.number(0x1a).number(0)));
     assert_eq!(status(&mut sftp, 11), 4);
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }
 
 /// Booked on the path of the request that came first, the removal would be nowhere.
 #[test]
 fn reused_request_number_ends_following_loudly() {
     let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
-    let bed = Bed {
+    let fixture = Fixture {
         site: Site::with(device),
         before: 0,
     };
-    let relay = &bed.site.relay;
+    let relay = &fixture.site.relay;
     let path = |name: &str| {
-        let path = bed.site.device.folder().join(name);
+        let path = fixture.site.device.folder().join(name);
         std::fs::write(&path, "text").unwrap();
         path.into_os_string().into_encoded_bytes()
     };
     let (harmless, evidence) = (path("harmless"), path("evidence"));
-    let mut sftp = Sftp::begin(&bed);
+    let mut sftp = Sftp::begin(&fixture);
     sftp.send(&[packet(STAT, 7, &harmless), packet(REMOVE, 7, &evidence)].concat());
     assert_eq!((sftp.answer()[0], sftp.answer()[0]), (ATTRS, STATUS));
-    assert!(!bed.site.device.folder().join("evidence").exists());
+    assert!(!fixture.site.device.folder().join("evidence").exists());
     drop(sftp);
 
     let row = wait_for(SOON, "the recording", || {
@@ -282,18 +282,18 @@ fn reused_request_number_ends_following_loudly() {
 #[test]
 fn thousands_of_operations_on_a_long_path_stay_verified() {
     let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
-    let bed = Bed {
+    let fixture = Fixture {
         site: Site::with(device),
         before: 0,
     };
-    let mut folder = bed.site.device.folder().to_path_buf();
+    let mut folder = fixture.site.device.folder().to_path_buf();
     while folder.as_os_str().len() < 3_800 {
         folder.push("x".repeat(200));
     }
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("file");
     std::fs::write(&path, "text").unwrap();
-    let mut sftp = Sftp::begin(&bed);
+    let mut sftp = Sftp::begin(&fixture);
     let open = SshMessage::new(OPEN)
         .number(1)
         .string(path.into_os_string().into_encoded_bytes());
@@ -311,7 +311,7 @@ fn thousands_of_operations_on_a_long_path_stay_verified() {
         }
     }
     drop(sftp);
-    let relay = &bed.site.relay;
+    let relay = &fixture.site.relay;
     let row = wait_for(SOON, "the verdict", || {
         let rows = relay.json(&["recordings", "--json"]);
         let row = rows.as_array().unwrap().first().cloned()?;
@@ -324,16 +324,16 @@ fn thousands_of_operations_on_a_long_path_stay_verified() {
     );
 }
 
-/// Handles that are asked for, in thousands; `HOLDFAST_HANDLES=100` is the whole of what the issue asks for.
+/// Handles that are asked for, in thousands; `HOLDFAST_HANDLES=100` is the full size.
 const THOUSANDS: u32 = 20;
 
 #[test]
 fn thousands_of_handles_are_asked_for_and_some_are_had() {
     let wanted = std::env::var("HOLDFAST_HANDLES").ok();
     let thousands = wanted.map_or(THOUSANDS, |text| text.parse().unwrap());
-    let bed = Bed::new();
-    let mut sftp = Sftp::begin(&bed);
-    let agent = memory(bed.site.device.id());
+    let fixture = Fixture::new();
+    let mut sftp = Sftp::begin(&fixture);
+    let agent = memory(fixture.site.device.id());
     let (mut handles, mut refused) = (0, 0);
     for batch in 0..thousands {
         let asked: Vec<u8> = (0..1_000)
@@ -350,7 +350,7 @@ fn thousands_of_handles_are_asked_for_and_some_are_had() {
     }
     eprintln!("{handles} handles, {refused} refused");
     assert!((1..=1_024).contains(&handles) && handles + refused == thousands * 1_000);
-    let grown = memory(bed.site.device.id()).saturating_sub(agent);
+    let grown = memory(fixture.site.device.id()).saturating_sub(agent);
     assert!(
         grown < 8 << 20,
         "the agent has grown by {} KiB",
@@ -358,5 +358,5 @@ fn thousands_of_handles_are_asked_for_and_some_are_had() {
     );
     sftp.send(&packet(STAT, 9, b"/"));
     assert_eq!(sftp.answer()[0], 105);
-    bed.is_undisturbed();
+    fixture.is_undisturbed();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::at_home;
 use crate::harness::{Device, Relay, Running, is_root, needs_program, own_login};
 
-/// `HOLDFAST_ANSIBLE_DEVICES=20` is the whole of what the issue asks for. Two cores take two minutes for them, which are
+/// `HOLDFAST_ANSIBLE_DEVICES=20` is the full size. Two cores take two minutes for them, which are
 /// Ansible's own: six tasks of each device are as many programs of Python, here and there.
 const DEVICES: usize = 4;
 

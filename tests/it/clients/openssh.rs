@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::{MIB, bytes, is_quiet};
 use crate::harness::{SOON, Site, Terminal, Way, own_login, run, run_with_input, wait_until};
 
-/// How much goes through in all; the issue asks for 200 with `HOLDFAST_REKEY_MIB=200`, which a debug build takes half a minute for.
+/// The amount of data in all; `HOLDFAST_REKEY_MIB=200` is the full size, which takes a debug build half a minute.
 const REKEYED_MIB: usize = 40;
 
 #[test]
@@ -117,7 +117,7 @@ fn what_goes_into_the_background_works_there() {
 }
 
 #[test]
-fn one_connection_bears_many_sessions() {
+fn one_connection_carries_many_sessions() {
     let site = Site::new();
     for way in Way::BOTH {
         let before = super::logins(&site);

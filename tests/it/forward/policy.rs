@@ -136,7 +136,7 @@ fn what_ends_a_session_ends_a_forward() {
         let mut stream = tunnel.connect();
         stream.write_all(b"hello").unwrap();
         stream.read_exact(&mut [0; 5]).unwrap();
-        wait_until(SOON, "the forward on the board", || {
+        wait_until(SOON, "the forward in the live sessions", || {
             listed(&site.relay).len() == 1
         });
         (tunnel, stream)

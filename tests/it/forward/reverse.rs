@@ -130,7 +130,9 @@ fn a_device_listens_on_loopback_unless_a_role_says_more() {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.write_all(b"x").unwrap();
-    wait_until(SOON, "both on the board", || listed(&site.relay).len() == 2);
+    wait_until(SOON, "both in the live sessions", || {
+        listed(&site.relay).len() == 2
+    });
     role(&site.relay, "listen = ['localhost:*']", "");
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
     wait_until(SOON, "the end of the port", || !is_open(port));

@@ -176,7 +176,7 @@ fn rules_are_held_against_what_a_path_really_is() {
     let tunnel = Tunnel::start(ssh, bob.folder(), open.join("app").to_str().unwrap());
     let mut stream = tunnel.connect();
     stream.write_all(b"x").unwrap();
-    wait_until(SOON, "the forward on the board", || {
+    wait_until(SOON, "the forward in the live sessions", || {
         listed(&site.relay).len() == 1
     });
     role(&site.relay, &within, "");

@@ -9,11 +9,11 @@ use std::thread;
 /// Listens on a port, of 127.0.0.1 unless said otherwise, and does the same with each connection. Its threads end with the test.
 pub(super) struct Target {
     port: u16,
-    seen: Arc<Seen>,
+    seen: Arc<TargetCounters>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct TargetCounters {
     connections: AtomicU64,
     sent: AtomicU64,
     over: AtomicBool,
@@ -54,14 +54,14 @@ impl Target {
         })
     }
 
-    fn start(serve: fn(TcpStream, &Seen)) -> Self {
+    fn start(serve: fn(TcpStream, &TargetCounters)) -> Self {
         Self::start_on("127.0.0.1", serve)
     }
 
-    fn start_on(address: &str, serve: fn(TcpStream, &Seen)) -> Self {
+    fn start_on(address: &str, serve: fn(TcpStream, &TargetCounters)) -> Self {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(TargetCounters::default());
         let all = seen.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {

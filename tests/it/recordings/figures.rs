@@ -32,7 +32,7 @@ fn what_recording_costs() {
 
 /// A site whose device has room for all of it and uploads when it is asked; a user that is recorded, and one
 /// that is not.
-fn bed() -> (Site, User, User) {
+fn fixture() -> (Site, User, User) {
     let flags = ["--upload", "manual", "--spool-max", "2GiB"];
     let site = Site::with(Device::new("kitchen-cam").flags(&flags));
     let rule = "allow = { labels = { \"*\" = \"*\" }, logins = [\"*\"], abilities = [\"exec\"] }";
@@ -54,7 +54,7 @@ fn exec(user: &User, line: &str) -> std::process::Command {
 }
 
 fn throughput() {
-    let (site, recorded, plain) = bed();
+    let (site, recorded, plain) = fixture();
     let file = site.device.folder().join("noise");
     let mut noise = io::Read::take(File::open("/dev/urandom").unwrap(), BULK);
     io::copy(&mut noise, &mut File::create(&file).unwrap()).unwrap();
@@ -82,7 +82,7 @@ fn throughput() {
 }
 
 fn echo_beside_an_upload() {
-    let (site, recorded, plain) = bed();
+    let (site, recorded, plain) = fixture();
     run(exec(&recorded, "head -c 256M /dev/urandom").stdout(Stdio::null())).ok();
     // An operator who types has a terminal: that is what uploads stand back behind.
     let mut ssh = plain.ssh(Way::Direct, &own_login(), "kitchen-cam");
@@ -100,7 +100,7 @@ fn echo_beside_an_upload() {
 }
 
 fn flash(name: &str, line: &str) {
-    let (site, recorded, _) = bed();
+    let (site, recorded, _) = fixture();
     run(exec(&recorded, line).stdout(Stdio::null())).ok();
     wait_until(SOON, "the recording is on the disk", || {
         spool(&site.device)["recording"] == 0
@@ -115,7 +115,7 @@ fn flash(name: &str, line: &str) {
 }
 
 fn memory_of_a_session() {
-    let (site, recorded, plain) = bed();
+    let (site, recorded, plain) = fixture();
     // What the first sessions need once and for all is not counted.
     drop(sessions(&recorded));
     idle(&site.relay);

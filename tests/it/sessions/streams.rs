@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::{Running, SOON, Site, Way, command, run, run_with_input, wait_for};
 
-/// How much goes each way, in MiB; `HOLDFAST_SOAK_MIB=1024` is the whole of what the issue asks for.
+/// The amount of data each way, in MiB; `HOLDFAST_SOAK_MIB=1024` is the full size.
 const MIB: u64 = 64;
 
 #[test]

@@ -247,9 +247,9 @@ impl Run {
     }
 
     fn watch_silence(&mut self) {
-        let patience = self.smoothed.unwrap_or(Duration::from_millis(300)) * 3 + ACK_DELAY;
+        let timeout = self.smoothed.unwrap_or(Duration::from_millis(300)) * 3 + ACK_DELAY;
         self.after(
-            patience * (1 << self.silences.min(2)),
+            timeout * (1 << self.silences.min(2)),
             Event::Silence(self.next_ack),
         );
     }

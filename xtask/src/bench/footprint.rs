@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::size::CrateSize;
-use crate::build::{self, Place};
+use crate::build::{self, BuildFolder};
 use crate::process;
 use crate::target::Target;
 use crate::tools;
@@ -107,7 +107,7 @@ fn agent(workspace: &Workspace) -> Result<MeasuredAgent> {
             named: None,
         });
     };
-    let place = Place::of(workspace);
+    let place = BuildFolder::of(workspace);
     let build = |profile| build::agent(workspace, &place, &target, profile);
     Ok(MeasuredAgent {
         program: build(build::DEVICE)?,

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::{DEBIAN_NAMES, agents, fresh_folder, relay, write};
-use crate::build::{self, Place};
+use crate::build::{self, BuildFolder};
 use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
@@ -72,10 +72,10 @@ pub(super) fn run(workspace: &Workspace, out: &Path) -> Result<ExitCode> {
             unit.display()
         ))
         .args(["--boot", "--", "--unit=check.service"]);
-    bears(systemd, &shared.join("check.log"))?;
+    check_boot(systemd, &shared.join("check.log"))?;
     let mut openrc = in_box(&debian, &shared);
     openrc.args(["--", "/packages/check-openrc.sh", "boot"]);
-    bears(openrc, &shared.join("check-openrc.log"))?;
+    check_boot(openrc, &shared.join("check-openrc.log"))?;
     container(workspace, triple)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -95,7 +95,11 @@ fn container(workspace: &Workspace, triple: &str) -> Result<()> {
         .arg(workspace.root.join("packaging/check-container.sh"))
         .args([&workspace.root, &base])
         .arg(codename()?)
-        .arg(build::program(&Place::of(workspace), triple, build::DEVICE))
+        .arg(build::program(
+            &BuildFolder::of(workspace),
+            triple,
+            build::DEVICE,
+        ))
         .arg(&work);
     process::run(check.stdin(Stdio::null()))
         .context("the container image did not bear it: what is above says where")?;
@@ -119,13 +123,13 @@ fn in_box(debian: &Path, shared: &Path) -> Command {
 }
 
 /// Boots the box and shows what its check wrote; an error unless that ends well.
-fn bears(mut boot: Command, log: &Path) -> Result<()> {
+fn check_boot(mut boot: Command, log: &Path) -> Result<()> {
     let booted = process::run_aside(boot.stdin(Stdio::null()));
     let log = fs::read_to_string(log).unwrap_or_default();
     print!("{log}");
     if !log.ends_with("\npassed\n") {
         booted?;
-        bail!("the packages did not bear it: the log above says where");
+        bail!("the packages failed the check: see the log above");
     }
     Ok(())
 }

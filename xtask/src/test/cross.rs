@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::build::{self, Place};
+use crate::build::{self, BuildFolder};
 use crate::process;
 use crate::reproduce;
 use crate::target::{Hardening, Target};
@@ -33,7 +33,12 @@ pub(crate) fn run(
         triples.iter().map(load).collect::<Result<_>>()?
     };
     let members: Vec<&Target> = targets.iter().collect();
-    let binaries = build::agents(workspace, &Place::of(workspace), &members, build::DEVICE)?;
+    let binaries = build::agents(
+        workspace,
+        &BuildFolder::of(workspace),
+        &members,
+        build::DEVICE,
+    )?;
     for (target, binary) in targets.iter().zip(&binaries) {
         notes.push(check(target, binary)?);
     }

@@ -145,7 +145,7 @@ struct Program {
 }
 
 /// Returns the account's shell with the session's work; a login shell has a `-` before its name and no command. Only
-/// an sftp server that is held to something has no shell about it.
+/// an sftp server that is restricted to something has no shell about it.
 fn program_of(account: &Account, instructions: &Instructions) -> Result<Program, SessionRefusal> {
     let name = account
         .shell

@@ -17,7 +17,7 @@ use super::{Played, recorded, segments};
 use crate::harness::device::Device;
 use crate::harness::{Heard, Pair, exec, run};
 
-/// How often; `HOLDFAST_SOAK_KILLS=200` is what the issue asks for.
+/// The number of rounds; `HOLDFAST_SOAK_KILLS=200` is the full size.
 const ROUNDS: u64 = 20;
 const FOLDER: &str = "HOLDFAST_TEST_SPOOL";
 

@@ -314,7 +314,7 @@ fn only_the_right_key_opens_and_says_so() {
 }
 
 #[test]
-fn a_segment_bears_as_much_as_its_bound_says() {
+fn segment_holds_as_much_as_its_bound_says() {
     let (key, mut seed) = (secret().public(), SealSeed::new([3; 32]));
     let mut out = vec![];
     let first = SegmentLink::first(&SESSION);

@@ -245,7 +245,7 @@ pub(crate) fn judge(
     if seconds >= facts.claims.valid_before && facts.claims.valid_before != u64::MAX {
         return Err(CertificateDenied::Expired);
     }
-    still(facts)
+    is_still_allowed(facts)
 }
 
 /// Checks whether a certificate that proved a user once still does: all but its dates, because a session outlives
@@ -253,7 +253,9 @@ pub(crate) fn judge(
 ///
 /// # Errors
 /// [`CertificateDenied`].
-pub(crate) fn still(facts: CertificateFacts<'_>) -> Result<Admission, CertificateDenied> {
+pub(crate) fn is_still_allowed(
+    facts: CertificateFacts<'_>,
+) -> Result<Admission, CertificateDenied> {
     trusted(&facts)?;
     let claims = facts.claims;
     if claims.kind != CertificateKind::User {

@@ -106,7 +106,10 @@ fn trust_comes_before_all_else_and_anything_revoked_ends_it() {
             users: &users,
             client,
         };
-        (judge(facts, at(NOW)).map(drop), still(facts).map(drop))
+        (
+            judge(facts, at(NOW)).map(drop),
+            is_still_allowed(facts).map(drop),
+        )
     };
     let both = |denied: CertificateDenied| (Err(denied.clone()), Err(denied));
     assert_eq!(

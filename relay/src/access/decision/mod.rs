@@ -233,7 +233,7 @@ impl Authorized {
     ///
     /// # Errors
     /// [`Denied::NotAllowed`].
-    pub(crate) fn also(&self, ability: Ability) -> Result<(), Denied> {
+    pub(crate) fn check_also(&self, ability: Ability) -> Result<(), Denied> {
         self.reach.authorize(&self.login, ability).map(drop)
     }
 
@@ -242,7 +242,7 @@ impl Authorized {
     ///
     /// # Errors
     /// [`Denied`].
-    pub(crate) fn now(&self, facts: Facts<'_>) -> Result<Self, Denied> {
+    pub(crate) fn reauthorize(&self, facts: Facts<'_>) -> Result<Self, Denied> {
         let reach = reach(facts)?;
         if reach.device.id != self.device().id || reach.user().name != self.user().name {
             return Err(Denied::NoDevice(facts.name.to_owned()));

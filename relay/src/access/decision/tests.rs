@@ -88,7 +88,7 @@ fn a_login_and_an_ability_are_allowed_or_named_in_the_refusal() {
     let reach = reach(facts(&tech, Some(&cam))).unwrap();
     let authorized = reach.authorize(&login("pi"), Ability::Shell).unwrap();
     assert_eq!(authorized.login().as_str(), "pi");
-    assert!(authorized.also(Ability::Exec).is_err());
+    assert!(authorized.check_also(Ability::Exec).is_err());
     let refused = |who: &str, what| reach.authorize(&login(who), what).unwrap_err().to_string();
     assert_eq!(
         refused("root", Ability::Shell),
@@ -100,8 +100,8 @@ fn a_login_and_an_ability_are_allowed_or_named_in_the_refusal() {
     );
 }
 
-fn still(authorized: &Authorized, facts: Facts<'_>) -> Result<Terms, Denied> {
-    authorized.now(facts).map(|now| now.terms().clone())
+fn still_allowed(authorized: &Authorized, facts: Facts<'_>) -> Result<Terms, Denied> {
+    authorized.reauthorize(facts).map(|now| now.terms().clone())
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn live_session_remains_while_still_allowed() {
     let reach = reach(facts(&tech, Some(&cam))).unwrap();
     let authorized = reach.authorize(&login("pi"), Ability::Shell).unwrap();
     assert_eq!(
-        still(&authorized, facts(&tech, Some(&cam))),
+        still_allowed(&authorized, facts(&tech, Some(&cam))),
         Ok(tech.terms())
     );
     // On other terms, which it hears of.
@@ -118,7 +118,7 @@ fn live_session_remains_while_still_allowed() {
     patient.roles[0].idle_timeout = Some(IdleTimeout::Never);
     assert_ne!(patient.terms(), tech.terms());
     for subject in [patient, with_preset("admin")] {
-        let now = still(&authorized, facts(&subject, Some(&cam)));
+        let now = still_allowed(&authorized, facts(&subject, Some(&cam)));
         assert_eq!(now, Ok(subject.terms()));
     }
 
@@ -132,7 +132,7 @@ fn live_session_remains_while_still_allowed() {
         .push(role("no-shell", r#"deny = { abilities = ["shell"] }"#));
     for subject in [disabled, renamed, denied, subject(vec![])] {
         assert!(
-            still(&authorized, facts(&subject, Some(&cam))).is_err(),
+            still_allowed(&authorized, facts(&subject, Some(&cam))).is_err(),
             "{subject:?}"
         );
     }
@@ -142,13 +142,13 @@ fn live_session_remains_while_still_allowed() {
     let revoked = device(cam.labels.clone(), Some(Timestamp(0)));
     for device in [Some(&other), Some(&door), Some(&revoked), None] {
         assert!(
-            still(&authorized, facts(&tech, device)).is_err(),
+            still_allowed(&authorized, facts(&tech, device)).is_err(),
             "{device:?}"
         );
     }
     let mut from_afar = technician();
     from_afar.roles[0].source = vec!["198.51.100.0/24".parse().unwrap()];
-    assert!(still(&authorized, facts(&from_afar, Some(&cam))).is_err());
+    assert!(still_allowed(&authorized, facts(&from_afar, Some(&cam))).is_err());
 }
 
 #[test]

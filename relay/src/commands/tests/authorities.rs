@@ -10,9 +10,9 @@ fn named(comment: &str) -> String {
 
 #[tokio::test]
 async fn an_authority_is_trusted_by_name() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let local = Caller::Local;
-    let trust = async |line: &str, key: &str| bed.by(&local, line, key).await;
+    let trust = async |line: &str, key: &str| fixture.by(&local, line, key).await;
     let nameless = trust("ca trust -", ED25519).await;
     assert_eq!(nameless.code, FAILED);
     assert!(nameless.err.contains("--name"), "{}", nameless.err);
@@ -34,39 +34,44 @@ async fn an_authority_is_trusted_by_name() {
         said.err
     );
 
-    let row = &bed.json("ca ls --json").await[0];
+    let row = &fixture.json("ca ls --json").await[0];
     assert_eq!(row["name"], "corp");
     assert_eq!(row["fingerprint"], FINGERPRINT);
     assert_eq!(row["revoked"], false);
-    let table = bed.ok("ca ls").await;
+    let table = fixture.ok("ca ls").await;
     assert!(
         table.contains("corp  trusted  ssh-ed25519  SHA256:UCU"),
         "{table}"
     );
 
-    bed.by(&local, "ca revoke -", FINGERPRINT).await;
-    assert_eq!(bed.json("ca ls --json").await[0]["revoked"], true);
-    bed.ok(&format!("ca unrevoke {FINGERPRINT}")).await;
-    assert_eq!(bed.json("ca ls --json").await[0]["revoked"], false);
-    let removed = bed.ok("ca rm corp").await;
+    fixture.by(&local, "ca revoke -", FINGERPRINT).await;
+    assert_eq!(fixture.json("ca ls --json").await[0]["revoked"], true);
+    fixture.ok(&format!("ca unrevoke {FINGERPRINT}")).await;
+    assert_eq!(fixture.json("ca ls --json").await[0]["revoked"], false);
+    let removed = fixture.ok("ca rm corp").await;
     assert!(
         removed.starts_with(&format!("authority corp ({FINGERPRINT})")),
         "{removed}"
     );
     assert_eq!(
-        bed.fails("ca rm 'co\u{1b}rp'").await,
+        fixture.fails("ca rm 'co\u{1b}rp'").await,
         "no authority \"co\\u{1b}rp\": see `relay ca ls`\n"
     );
 }
 
 #[tokio::test]
 async fn log_has_each_change_and_none_that_was_not_made() {
-    let bed = Bed::new().await;
-    bed.fails("ca rm corp").await;
-    bed.ok("ca host-key rotate").await;
-    bed.context.audit.close().await;
+    let fixture = Fixture::new().await;
+    fixture.fails("ca rm corp").await;
+    fixture.ok("ca host-key rotate").await;
+    fixture.context.audit.close().await;
     let filter = store::AuditFilter::default();
-    let rows = bed.context.store.audit_after(&filter, 0, 10).await.unwrap();
+    let rows = fixture
+        .context
+        .store
+        .audit_after(&filter, 0, 10)
+        .await
+        .unwrap();
     let mut rows: Vec<_> = rows
         .iter()
         .map(|row| (row.more["change"].as_str().unwrap(), row.outcome.as_str()))
@@ -80,31 +85,35 @@ async fn log_has_each_change_and_none_that_was_not_made() {
 
 #[tokio::test]
 async fn several_keys_and_the_relays_own_are_no_authority() {
-    let bed = Bed::new().await;
-    let own = bed.context.facts.ssh_ca.clone();
+    let fixture = Fixture::new().await;
+    let own = fixture.context.facts.ssh_ca.clone();
     let two = format!("{}{own} x\n", named("corp"));
-    let said = bed.by(&Caller::Local, "ca trust - --name corp", &two).await;
+    let said = fixture
+        .by(&Caller::Local, "ca trust - --name corp", &two)
+        .await;
     assert!(
         said.err.starts_with("stdin holds several keys"),
         "{}",
         said.err
     );
-    let said = bed.by(&Caller::Local, "ca trust - --name corp", &own).await;
+    let said = fixture
+        .by(&Caller::Local, "ca trust - --name corp", &own)
+        .await;
     assert!(
         said.err.contains("a key of the relay's own"),
         "{}",
         said.err
     );
-    assert_eq!(bed.ok("ca ls --json").await, "[]\n");
+    assert_eq!(fixture.ok("ca ls --json").await, "[]\n");
 }
 
 #[tokio::test]
 async fn revocations_are_listed_for_people_and_machines() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let text = format!("{FINGERPRINT}\nSHA1:Z1PfE2457ue6HfxSfpVRLrGieO8\n");
-    let said = bed.by(&Caller::Local, "ca revoke -", &text).await;
+    let said = fixture.by(&Caller::Local, "ca revoke -", &text).await;
     assert_eq!(said.out, "2 new revocations, 0 taken back, 2 in all\n");
-    let said = bed
+    let said = fixture
         .by(&Caller::Local, "ca revoke - --replace --json", FINGERPRINT)
         .await;
     let change: Value = serde_json::from_str(&said.out).unwrap();
@@ -122,15 +131,16 @@ async fn revocations_are_listed_for_people_and_machines() {
             id: "a\u{1b}[2J".into(),
         },
     ];
-    bed.context
+    fixture
+        .context
         .store
         .change(async |tx| tx.revoke(&things, false, T0).await)
         .await
         .unwrap();
-    let table = bed.ok("ca revoked").await;
+    let table = fixture.ok("ca revoked").await;
     assert!(!table.contains('\u{1b}'), "{table}");
     assert!(table.contains("serials 7-18446744073709551615"), "{table}");
-    let rows = bed.json("ca revoked --json").await;
+    let rows = fixture.json("ca revoked --json").await;
     assert_eq!(rows[0]["kind"], "key");
     assert_eq!(rows[0]["fingerprint"], FINGERPRINT);
     assert_eq!(
@@ -139,7 +149,7 @@ async fn revocations_are_listed_for_people_and_machines() {
     );
     assert_eq!(rows[2]["key_id"], "a\u{1b}[2J");
     assert_eq!(rows[2]["authority"], "SHA256:x");
-    let unknown = bed.fails("ca unrevoke 99").await;
+    let unknown = fixture.fails("ca unrevoke 99").await;
     assert_eq!(
         unknown,
         "nothing revoked is called \"99\": see `relay ca revoked`\n"
@@ -148,7 +158,7 @@ async fn revocations_are_listed_for_people_and_machines() {
 
 #[tokio::test]
 async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let no_roles = operator(&[], false);
     for line in [
         "ca ls",
@@ -158,13 +168,13 @@ async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
         "ca rm x",
         "ca unrevoke 1",
     ] {
-        let said = bed.by(&no_roles, line, &named("corp")).await;
+        let said = fixture.by(&no_roles, line, &named("corp")).await;
         assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{line}");
         assert!(said.err.contains("bob"), "{line}: {}", said.err);
     }
     let admin = operator(&["admin"], false);
     for line in ["ca trust /etc/hostname", "ca revoke /etc/hostname"] {
-        let said = bed.by(&admin, line, "").await;
+        let said = fixture.by(&admin, line, "").await;
         assert!(said.err.starts_with("over ssh, "), "{line}: {}", said.err);
     }
 }

@@ -4,11 +4,11 @@ use super::*;
 
 #[tokio::test]
 async fn a_lock_is_listed_until_it_is_removed() {
-    let bed = Bed::serving().await;
-    bed.device(1, "cam", Labels::new()).await;
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
     let add = "user add alice --role operator --key -";
-    assert_eq!(bed.by(&Caller::Local, add, ED25519).await.code, DONE);
-    let said = bed
+    assert_eq!(fixture.by(&Caller::Local, add, ED25519).await.code, DONE);
+    let said = fixture
         .ok("lock user alice --message 'laptop reported stolen' --ttl 1d")
         .await;
     assert_eq!(
@@ -16,17 +16,17 @@ async fn a_lock_is_listed_until_it_is_removed() {
         "lock 1: user alice is shut out until 2026-11-23 05:06 UTC\n"
     );
     assert_eq!(
-        bed.ok("lock device cam").await,
+        fixture.ok("lock device cam").await,
         "lock 2: device cam is shut out\n"
     );
-    bed.ok("lock role operator").await;
-    bed.ok("lock login root").await;
-    let row: Value = bed.json("lock address 203.0.113.99/24 --json").await;
+    fixture.ok("lock role operator").await;
+    fixture.ok("lock login root").await;
+    let row: Value = fixture.json("lock address 203.0.113.99/24 --json").await;
     assert_eq!(
         (&row["value"], &row["id"]),
         (&"203.0.113.0/24".into(), &5.into())
     );
-    let rows = bed.json("lock ls --json").await;
+    let rows = fixture.json("lock ls --json").await;
     assert_eq!(rows.as_array().unwrap().len(), 5);
     assert_eq!(rows[0]["message"], "laptop reported stolen");
     assert_eq!(rows[0]["expires"], "2026-11-23T05:06:00.000000Z");
@@ -35,21 +35,21 @@ async fn a_lock_is_listed_until_it_is_removed() {
         (&rows[1]["target"], &rows[1]["value"]),
         (&"device".into(), &"cam".into())
     );
-    let table = bed.ok("lock ls").await;
+    let table = fixture.ok("lock ls").await;
     assert!(
         table.contains("in 24 h") && table.contains("203.0.113.0/24"),
         "{table}"
     );
-    assert_eq!(bed.ok("unlock 2").await, "lock 2 removed\n");
+    assert_eq!(fixture.ok("unlock 2").await, "lock 2 removed\n");
     assert_eq!(
-        bed.fails("unlock 2").await,
+        fixture.fails("unlock 2").await,
         "no lock 2: see `relay lock ls`\n"
     );
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_not_locked() {
-    let bed = Bed::serving().await;
+    let fixture = Fixture::serving().await;
     for (line, sentence) in [
         (
             "lock user alcie",
@@ -68,9 +68,9 @@ async fn what_is_not_there_is_not_locked() {
             "no device \"a\\u{1b}\": see `relay devices`\n",
         ),
     ] {
-        assert_eq!(bed.fails(line).await, sentence);
+        assert_eq!(fixture.fails(line).await, sentence);
     }
-    let said = bed.fails("lock address 203.0.113.256").await;
+    let said = fixture.fails("lock address 203.0.113.256").await;
     assert!(said.contains("is not an address or network"), "{said}");
     for bad in [
         "lock user alice --message 'two\nlines'".to_owned(),
@@ -79,24 +79,24 @@ async fn what_is_not_there_is_not_locked() {
         "lock login 'no login'".to_owned(),
         "lock planet earth".to_owned(),
     ] {
-        assert_eq!(bed.run(&bad).await.code, USAGE, "{bad}");
+        assert_eq!(fixture.run(&bad).await.code, USAGE, "{bad}");
     }
 }
 
 #[tokio::test]
 async fn without_a_running_relay_no_wait_is_announced() {
-    let bed = Bed::serving().await;
+    let fixture = Fixture::serving().await;
     let began = std::time::Instant::now();
-    bed.ok("lock login root").await;
+    fixture.ok("lock login root").await;
     assert!(began.elapsed() < Duration::from_secs(2));
     // One that lives, and never looks.
     let relay = RelayId::random().unwrap();
-    let store = &bed.context.store;
+    let store = &fixture.context.store;
     store
         .change(async |tx| tx.heartbeat(relay, Timestamp::now()).await)
         .await
         .unwrap();
-    let said = bed.run("lock login pi").await;
+    let said = fixture.run("lock login pi").await;
     assert_eq!(
         (said.code, said.out.as_str()),
         (FAILED, "lock 2: login pi is shut out\n")
@@ -109,6 +109,6 @@ async fn without_a_running_relay_no_wait_is_announced() {
     );
     // A listing changes nothing, so there is nothing to wait for.
     let began = std::time::Instant::now();
-    bed.ok("lock ls").await;
+    fixture.ok("lock ls").await;
     assert!(began.elapsed() < Duration::from_secs(2));
 }

@@ -4,27 +4,28 @@ use super::*;
 
 #[tokio::test]
 async fn a_token_is_printed_alone_and_listed_without_its_secret() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     assert!(
-        bed.fails("token create")
+        fixture
+            .fails("token create")
             .await
             .contains("start `relay serve` once")
     );
 
-    let bed = Bed::serving().await;
-    let printed = bed
+    let fixture = Fixture::serving().await;
+    let printed = fixture
         .ok("token create --uses 3 --ttl 7d --label role=camera --label a=b")
         .await;
     let token: Token = printed.trim_end().parse().unwrap();
     assert_eq!(printed.lines().count(), 1);
     assert_eq!(token.address, "relay.example.com:4433");
-    assert_eq!(token.fingerprint, bed.context.facts.cluster);
+    assert_eq!(token.fingerprint, fixture.context.facts.cluster);
 
-    let row = &bed.json("token ls --json").await[0];
+    let row = &fixture.json("token ls --json").await[0];
     assert_eq!((&row["uses"], &row["uses_left"]), (&3.into(), &3.into()));
     assert_eq!(row["expires"], "2026-11-29T05:06:00.000000Z");
     assert_eq!(row["labels"]["role"], "camera");
-    let table = bed.ok("token ls").await;
+    let table = fixture.ok("token ls").await;
     assert!(
         table.contains("3 of 3  in 7 d   a=b,role=camera"),
         "{table}"
@@ -32,20 +33,22 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
     assert!(!table.contains(printed.trim_end().rsplit('.').next().unwrap()));
 
     let id = row["id"].as_str().unwrap();
-    bed.ok(&format!("token rm {id}")).await;
-    bed.fails(&format!("token rm {id}")).await;
-    assert_eq!(bed.ok("token ls").await.lines().count(), 1);
-    let made = bed.json("token create --json").await;
+    fixture.ok(&format!("token rm {id}")).await;
+    fixture.fails(&format!("token rm {id}")).await;
+    assert_eq!(fixture.ok("token ls").await.lines().count(), 1);
+    let made = fixture.json("token create --json").await;
     assert!(made["token"].as_str().unwrap().parse::<Token>().is_ok());
 
     assert!(
-        bed.fails("token create --label a=b --label a=c")
+        fixture
+            .fails("token create --label a=b --label a=c")
             .await
             .contains("given twice")
     );
     let many: String = (0..17).map(|n| format!(" --label k{n}=v")).collect();
     assert!(
-        bed.fails(&format!("token create{many}"))
+        fixture
+            .fails(&format!("token create{many}"))
             .await
             .contains("17 labels")
     );
@@ -60,7 +63,7 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
         "--label '=b'",
     ] {
         assert_eq!(
-            bed.run(&format!("token create {bad}")).await.code,
+            fixture.run(&format!("token create {bad}")).await.code,
             USAGE,
             "{bad}"
         );
@@ -69,14 +72,14 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
 
 #[tokio::test]
 async fn devices_are_listed_as_the_transcript_has_it() {
-    let mut bed = Bed::serving().await;
+    let mut fixture = Fixture::serving().await;
     let args::Label(key, value) = "role=camera".parse().unwrap();
-    let cam = bed
+    let cam = fixture
         .device(1, "kitchen-cam", Labels::from([(key, value)]))
         .await;
-    bed.device(2, "attic-node", Labels::new()).await;
-    bed.online(&cam).await;
-    let listing = bed.ok("devices").await;
+    fixture.device(2, "attic-node", Labels::new()).await;
+    fixture.online(&cam).await;
+    let listing = fixture.ok("devices").await;
     let lines: Vec<&str> = listing.lines().collect();
     assert_eq!(
         lines[0],
@@ -90,9 +93,9 @@ async fn devices_are_listed_as_the_transcript_has_it() {
         lines[2],
         "kitchen-cam  online   now    198.51.100.7:41822  role=camera  0.1.0 armv7"
     );
-    assert_eq!(bed.ok("devices ls").await, listing);
+    assert_eq!(fixture.ok("devices ls").await, listing);
 
-    let rows = bed.json("devices --json").await;
+    let rows = fixture.json("devices --json").await;
     for field in [
         "name",
         "id",
@@ -119,19 +122,20 @@ async fn devices_are_listed_as_the_transcript_has_it() {
     assert_eq!(rows[1]["id"], cam.id.to_string());
 
     // The relay dies; three hours later the device is offline since then, and shows no address.
-    bed.context.now = T0.after(Duration::from_secs(3 * 3600));
-    let shown = bed.ok("devices").await;
+    fixture.context.now = T0.after(Duration::from_secs(3 * 3600));
+    let shown = fixture.ok("devices").await;
     assert!(
         shown.contains("kitchen-cam  offline  3 h ago  -"),
         "{shown}"
     );
-    let row = bed.json("devices show kitchen-cam --json").await;
+    let row = fixture.json("devices show kitchen-cam --json").await;
     assert_eq!(
         (&row["state"], &row["address"]),
         (&"offline".into(), &Value::Null)
     );
     assert!(
-        bed.ok("devices show kitchen-cam")
+        fixture
+            .ok("devices show kitchen-cam")
             .await
             .contains("kitchen-cam\n")
     );
@@ -139,59 +143,73 @@ async fn devices_are_listed_as_the_transcript_has_it() {
 
 #[tokio::test]
 async fn devices_are_renamed_labelled_and_revoked() {
-    let bed = Bed::serving().await;
-    let device = bed.device(1, "cam", Labels::new()).await;
-    bed.device(2, "node", Labels::new()).await;
+    let fixture = Fixture::serving().await;
+    let device = fixture.device(1, "cam", Labels::new()).await;
+    fixture.device(2, "node", Labels::new()).await;
     assert_eq!(
-        bed.ok("devices rename cam camera").await,
+        fixture.ok("devices rename cam camera").await,
         "device cam is now camera\n"
     );
     assert_eq!(
-        bed.fails("devices rename cam x").await,
+        fixture.fails("devices rename cam x").await,
         "no device \"cam\"\n"
     );
-    let taken = bed.fails("devices rename node camera").await;
+    let taken = fixture.fails("devices rename node camera").await;
     assert!(taken.starts_with(&format!("name \"camera\" is taken by device {}", device.id)));
     assert_eq!(
-        bed.ok("devices label camera b=2 a=1").await,
+        fixture.ok("devices label camera b=2 a=1").await,
         "camera: a=1,b=2\n"
     );
-    assert_eq!(bed.ok("devices label camera b=").await, "camera: a=1\n");
-    assert_eq!(bed.run("devices label camera").await.code, USAGE);
-    assert_eq!(bed.run("devices rename camera BAD").await.code, USAGE);
+    assert_eq!(fixture.ok("devices label camera b=").await, "camera: a=1\n");
+    assert_eq!(fixture.run("devices label camera").await.code, USAGE);
+    assert_eq!(fixture.run("devices rename camera BAD").await.code, USAGE);
 
-    let revoked = bed.ok("devices revoke camera").await;
+    let revoked = fixture.ok("devices revoke camera").await;
     assert!(revoked.starts_with(&format!("device camera ({}) revoked", device.id)));
-    let again = bed.ok("devices revoke camera").await;
+    let again = fixture.ok("devices revoke camera").await;
     assert!(
         again.contains("was revoked already, 2026-11-22 05:06 UTC"),
         "{again}"
     );
     assert_eq!(
-        bed.fails("devices revoke absent").await,
+        fixture.fails("devices revoke absent").await,
         "no device \"absent\"\n"
     );
     assert_eq!(
-        bed.json("devices --json").await.as_array().unwrap().len(),
+        fixture
+            .json("devices --json")
+            .await
+            .as_array()
+            .unwrap()
+            .len(),
         1
     );
-    let all = bed.json("devices ls --all --json").await;
+    let all = fixture.json("devices ls --all --json").await;
     assert_eq!(all[0]["name"], "camera");
     assert_eq!(all[0]["revoked"], "2026-11-22T05:06:00.000000Z");
-    assert!(bed.ok("devices ls --all").await.contains("camera  revoked"));
+    assert!(
+        fixture
+            .ok("devices ls --all")
+            .await
+            .contains("camera  revoked")
+    );
 }
 
 #[tokio::test]
 async fn ssh_config_names_relay_and_ca() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     assert!(
-        bed.fails("ssh-config")
+        fixture
+            .fails("ssh-config")
             .await
             .contains("start `relay serve` once")
     );
-    let bed = Bed::serving().await;
-    let (ca, host) = (&bed.context.facts.ssh_ca, &bed.context.facts.ssh_host);
-    let lines = bed.ok("ssh-config --known-hosts").await;
+    let fixture = Fixture::serving().await;
+    let (ca, host) = (
+        &fixture.context.facts.ssh_ca,
+        &fixture.context.facts.ssh_host,
+    );
+    let lines = fixture.ok("ssh-config --known-hosts").await;
     assert_eq!(
         lines,
         format!(
@@ -199,7 +217,7 @@ async fn ssh_config_names_relay_and_ca() {
              [relay.example.com]:2222 {host}\n"
         )
     );
-    let config = bed.ok("ssh-config").await;
+    let config = fixture.ok("ssh-config").await;
     assert!(
         config.contains("\n    ProxyJump relay.example.com:2222\n"),
         "{config}"
@@ -211,18 +229,20 @@ async fn ssh_config_names_relay_and_ca() {
         .collect();
     assert_eq!(pasted, lines);
 
-    bed.context
+    fixture
+        .context
         .store
         .change(async |tx| tx.meta_set(PUBLIC_SSH, "[2001:db8::1]:22").await)
         .await
         .unwrap();
-    let lines = bed.ok("ssh-config --known-hosts").await;
+    let lines = fixture.ok("ssh-config --known-hosts").await;
     assert!(
         lines.ends_with(&format!("\n2001:db8::1 {host}\n")),
         "{lines}"
     );
     assert!(
-        bed.ok("ssh-config")
+        fixture
+            .ok("ssh-config")
             .await
             .contains("ProxyJump [2001:db8::1]:22\n")
     );

@@ -33,20 +33,20 @@ const FOREIGN: &[&str] = &[
     "UPDATE revocations SET value = $1 WHERE kind = 'key-id'",
 ];
 
-async fn bed() -> Bed {
-    let bed = Bed::serving().await;
-    let device = bed.device(1, "cam", Labels::new()).await;
-    let store = &bed.context.store;
+async fn fixture() -> Fixture {
+    let fixture = Fixture::serving().await;
+    let device = fixture.device(1, "cam", Labels::new()).await;
+    let store = &fixture.context.store;
     let (here, key) = (Caller::Local, ED25519.replace('\u{1b}', "x"));
     for (line, stdin) in [
         ("user add alice --key - --role admin", key.as_str()),
         ("user email alice alice@example.com", ""),
         ("ca trust - --name corp", key.as_str()),
     ] {
-        let said = bed.by(&here, line, stdin).await;
+        let said = fixture.by(&here, line, stdin).await;
         assert_eq!(said.code, DONE, "{line}: {}", said.err);
     }
-    bed.online(&device).await;
+    fixture.online(&device).await;
     let session = SessionFacts {
         user_id: None,
         id: RECORDING,
@@ -83,7 +83,8 @@ async fn bed() -> Bed {
         .change(async |tx| tx.recording_begun(relay, &recording).await)
         .await
         .unwrap();
-    bed.ok(&format!("recordings hold {RECORDING} --reason x"))
+    fixture
+        .ok(&format!("recordings hold {RECORDING} --reason x"))
         .await;
     let traffic = Traffic {
         bytes_in: 1,
@@ -122,9 +123,9 @@ async fn bed() -> Bed {
         .with("target", HOSTILE)
         .with("names", vec![HOSTILE.to_owned()])
         .refused(HOSTILE);
-    bed.context.audit.note(event).await;
+    fixture.context.audit.note(event).await;
 
-    let database = bed.context.facts.folder.join("relay.db");
+    let database = fixture.context.facts.folder.join("relay.db");
     let address = format!("sqlite://{}", database.display());
     let mut sql = SqliteConnection::connect(&address).await.unwrap();
     for statement in FOREIGN {
@@ -133,12 +134,12 @@ async fn bed() -> Bed {
         assert!(changed > 0, "{statement}: nothing there");
     }
     sql.close().await.unwrap();
-    bed
+    fixture
 }
 
 #[tokio::test]
 async fn no_command_lets_foreign_text_out_as_it_is() {
-    let bed = bed().await;
+    let fixture = fixture().await;
     let mut shown = 0;
     let lines = matrix::lines().filter(|line| !line.contains("play"));
     let lines: Vec<String> = lines
@@ -156,7 +157,7 @@ async fn no_command_lets_foreign_text_out_as_it_is() {
             if matches!(parse_console(&line), Err((_, USAGE))) {
                 continue;
             }
-            let said = bed.run(&line).await;
+            let said = fixture.run(&line).await;
             for text in [&said.out, &said.err] {
                 let plain = text.replace('\n', "");
                 assert!(!plain.contains(is_treacherous), "{line}: {text:?}");
@@ -171,19 +172,24 @@ async fn no_command_lets_foreign_text_out_as_it_is() {
 
 #[tokio::test]
 async fn json_holds_foreign_text_as_it_was() {
-    let bed = bed().await;
-    assert_eq!(bed.json("devices --json").await[0]["target"], HOSTILE);
-    assert_eq!(bed.json("recordings --json").await[0]["reason"], HOSTILE);
-    let roles = bed.ok("get users -o toml").await;
+    let fixture = fixture().await;
+    assert_eq!(fixture.json("devices --json").await[0]["target"], HOSTILE);
+    assert_eq!(
+        fixture.json("recordings --json").await[0]["reason"],
+        HOSTILE
+    );
+    let roles = fixture.ok("get users -o toml").await;
     let read: toml::Value = toml::from_str(&roles).unwrap();
     assert_eq!(read["users"]["alice"]["email"].as_str(), Some(HOSTILE));
 }
 
 #[tokio::test]
 async fn a_recording_that_has_not_arrived_is_no_empty_one() {
-    let bed = bed().await;
+    let fixture = fixture().await;
     for command in ["play X", "export X --format raw", "export X --format txt"] {
-        let said = bed.run(&command.replace('X', &RECORDING.to_string())).await;
+        let said = fixture
+            .run(&command.replace('X', &RECORDING.to_string()))
+            .await;
         let expected = format!("recording {RECORDING} is not here yet: it is recording\n");
         assert_eq!((said.code, said.err), (FAILED, expected), "{command}");
     }

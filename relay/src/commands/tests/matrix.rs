@@ -105,22 +105,22 @@ fn paths(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
 }
 
 /// Returns the users of the columns, one that was removed, and things to be changed.
-async fn bed() -> Bed {
-    let bed = Bed::serving().await;
-    bed.device(1, "cam", Labels::new()).await;
-    bed.device(2, "spare", Labels::new()).await;
+async fn fixture() -> Fixture {
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
+    fixture.device(2, "spare", Labels::new()).await;
     let policy = "[roles.spare]\n[users.admin]\nroles = ['admin']\n[users.operator]\nroles = ['operator']\n\
         [users.auditor]\nroles = ['auditor']\n[users.'no.role']\n[users.disabled]\nroles = ['admin']\ndisabled = true\n\
         [users.spare]\nroles = []\n[users.removed]\nroles = ['admin']\n";
-    let said = bed.by(&Caller::Local, "apply -f -", policy).await;
+    let said = fixture.by(&Caller::Local, "apply -f -", policy).await;
     assert_eq!(said.code, DONE, "{}", said.err);
-    bed.ok("user rm removed").await;
-    bed
+    fixture.ok("user rm removed").await;
+    fixture
 }
 
-async fn caller(bed: &Bed, name: &str) -> Result<Caller, String> {
+async fn caller(fixture: &Fixture, name: &str) -> Result<Caller, String> {
     let name = name.replace(' ', ".").parse().unwrap();
-    let user = bed.context.store.user(&name).await.unwrap();
+    let user = fixture.context.store.user(&name).await.unwrap();
     let no_roles = User {
         id: UserId(0),
         name,
@@ -129,7 +129,7 @@ async fn caller(bed: &Bed, name: &str) -> Result<Caller, String> {
         disabled: false,
     };
     let user = user.unwrap_or(no_roles);
-    Caller::over_ssh(&bed.context.store, &user, [203, 0, 113, 9].into()).await
+    Caller::over_ssh(&fixture.context.store, &user, [203, 0, 113, 9].into()).await
 }
 
 #[tokio::test]
@@ -144,10 +144,10 @@ async fn every_command_asks_who_may() {
 
     for (column, who) in CALLERS.into_iter().enumerate() {
         for (path, line, expected) in ROWS {
-            let bed = bed().await;
-            let caller = caller(&bed, who).await.unwrap();
-            let before = everything(&bed).await;
-            let said = bed.by(&caller, line, "").await;
+            let fixture = fixture().await;
+            let caller = caller(&fixture, who).await.unwrap();
+            let before = everything(&fixture).await;
+            let said = fixture.by(&caller, line, "").await;
             let refused = said.code == FAILED
                 && said.out.is_empty()
                 && (said.err.contains("may not run this command")
@@ -159,12 +159,12 @@ async fn every_command_asks_who_may() {
             }
             // Only an admin changes anything.
             if who != "admin" {
-                assert_eq!(everything(&bed).await, before, "{path} as {who}");
+                assert_eq!(everything(&fixture).await, before, "{path} as {who}");
             }
         }
     }
-    let bed = bed().await;
-    let removed = caller(&bed, "removed").await.unwrap_err();
+    let fixture = fixture().await;
+    let removed = caller(&fixture, "removed").await.unwrap_err();
     assert_eq!(removed, "user \"removed\" was removed: ask an admin");
     for (_, line, _) in ROWS {
         assert!(
@@ -175,7 +175,7 @@ async fn every_command_asks_who_may() {
 }
 
 /// Returns all that the commands can change.
-async fn everything(bed: &Bed) -> String {
+async fn everything(fixture: &Fixture) -> String {
     let mut all = String::new();
     for line in [
         "get roles -o toml",
@@ -184,47 +184,48 @@ async fn everything(bed: &Bed) -> String {
         "token ls",
         "lock ls",
     ] {
-        all += &bed.ok(line).await;
+        all += &fixture.ok(line).await;
     }
     all
 }
 
 #[tokio::test]
 async fn a_listing_shows_what_its_reader_may_see() {
-    let bed = Bed::serving().await;
+    let fixture = Fixture::serving().await;
     let args::Label(key, value) = "site=berlin".parse().unwrap();
-    bed.device(1, "berlin-cam", Labels::from([(key, value)]))
+    fixture
+        .device(1, "berlin-cam", Labels::from([(key, value)]))
         .await;
-    bed.device(2, "paris-cam", Labels::new()).await;
+    fixture.device(2, "paris-cam", Labels::new()).await;
     let tech = fixture::role(
         "tech",
         "allow = { labels = { site = 'berlin' }, logins = ['pi'], abilities = ['exec'] }",
     );
     let alice = Caller::User(fixture::subject(vec![tech]));
-    let listing = bed.by(&alice, "devices", "").await.out;
+    let listing = fixture.by(&alice, "devices", "").await.out;
     assert!(
         listing.contains("berlin-cam") && !listing.contains("paris-cam"),
         "{listing}"
     );
     let rows: Value =
-        serde_json::from_str(&bed.by(&alice, "devices --json", "").await.out).unwrap();
+        serde_json::from_str(&fixture.by(&alice, "devices --json", "").await.out).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 1);
     assert_eq!(
-        bed.by(&alice, "devices show berlin-cam", "").await.code,
+        fixture.by(&alice, "devices show berlin-cam", "").await.code,
         DONE
     );
-    let hidden = bed.by(&alice, "devices show paris-cam", "").await;
-    let absent = bed.by(&alice, "devices show rome-cam", "").await;
+    let hidden = fixture.by(&alice, "devices show paris-cam", "").await;
+    let absent = fixture.by(&alice, "devices show rome-cam", "").await;
     assert_eq!((hidden.code, absent.code), (FAILED, FAILED));
     assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
     // A caller who waits for it gets the same, and at once.
-    let hidden = bed.by(&alice, "wait paris-cam --timeout 7d", "").await;
+    let hidden = fixture.by(&alice, "wait paris-cam --timeout 7d", "").await;
     assert_eq!(hidden.code, FAILED);
     assert_eq!(hidden.err.replace("paris", "rome"), absent.err);
-    let waited = bed.by(&alice, "wait berlin-cam --timeout 1s", "").await;
+    let waited = fixture.by(&alice, "wait berlin-cam --timeout 1s", "").await;
     let late = "berlin-cam is still offline after 1s (never seen yet)\n";
     assert_eq!((waited.code, waited.err.as_str()), (FAILED, late));
-    bed.ok("devices revoke paris-cam").await;
-    let revoked = bed.fails("wait paris-cam").await;
+    fixture.ok("devices revoke paris-cam").await;
+    let revoked = fixture.fails("wait paris-cam").await;
     assert!(revoked.starts_with("paris-cam was revoked "), "{revoked}");
 }

@@ -36,7 +36,7 @@ const FINGERPRINT: &str = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
 const T0: Timestamp = Timestamp(1_795_323_960_000_000);
 
 /// A relay's state and store in a folder of their own.
-struct Bed {
+struct Fixture {
     context: Context,
     _dir: TempDir,
 }
@@ -48,7 +48,7 @@ struct Said {
     err: String,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = State::create_or_open(&dir.path().join("state")).unwrap();
@@ -69,8 +69,8 @@ impl Bed {
     }
 
     async fn serving() -> Self {
-        let bed = Self::new().await;
-        let store = &bed.context.store;
+        let fixture = Self::new().await;
+        let store = &fixture.context.store;
         store
             .change(async |tx| tx.meta_set(PUBLIC_TUNNEL, "relay.example.com:4433").await)
             .await
@@ -79,7 +79,7 @@ impl Bed {
             .change(async |tx| tx.meta_set(PUBLIC_SSH, "relay.example.com:2222").await)
             .await
             .unwrap();
-        bed
+        fixture
     }
 
     /// Runs a line as the console parses it.

@@ -33,8 +33,9 @@ keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtF
 principals = ["alice"]
 "#;
 
-async fn apply(bed: &Bed, flags: &str, text: &str) -> Said {
-    bed.by(&Caller::Local, &format!("apply -f - {flags}"), text)
+async fn apply(fixture: &Fixture, flags: &str, text: &str) -> Said {
+    fixture
+        .by(&Caller::Local, &format!("apply -f - {flags}"), text)
         .await
 }
 
@@ -48,28 +49,31 @@ fn says(said: &Said, out: &str) {
 
 #[tokio::test]
 async fn what_was_applied_is_given_back_and_again_changes_nothing() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let both = format!("{DOCUMENT}\n{USERS}");
-    let planned = apply(&bed, "--dry-run", &both).await;
+    let planned = apply(&fixture, "--dry-run", &both).await;
     says(
         &planned,
         "+ role field-tech\n+ user alice\ndry run: nothing was changed\n",
     );
-    assert_eq!(bed.ok("get roles -o toml").await, "");
+    assert_eq!(fixture.ok("get roles -o toml").await, "");
     says(
-        &apply(&bed, "", &both).await,
+        &apply(&fixture, "", &both).await,
         "+ role field-tech\n+ user alice\n",
     );
-    assert_eq!(bed.ok("get roles -o toml").await, DOCUMENT);
-    assert_eq!(bed.ok("get users -o toml").await, USERS);
-    let version = bed.context.store.access_version().await.unwrap();
+    assert_eq!(fixture.ok("get roles -o toml").await, DOCUMENT);
+    assert_eq!(fixture.ok("get users -o toml").await, USERS);
+    let version = fixture.context.store.access_version().await.unwrap();
     for _ in 0..2 {
-        says(&apply(&bed, "", &both).await, "unchanged\n");
+        says(&apply(&fixture, "", &both).await, "unchanged\n");
     }
-    assert_eq!(bed.context.store.access_version().await.unwrap(), version);
-    let roles = bed.json("get roles -o json").await;
+    assert_eq!(
+        fixture.context.store.access_version().await.unwrap(),
+        version
+    );
+    let roles = fixture.json("get roles -o json").await;
     assert_eq!(roles["roles"]["field-tech"]["limits"]["max_sessions"], 5);
-    let table = bed.ok("get roles").await;
+    let table = fixture.ok("get roles").await;
     assert!(
         table.contains("auditor     preset") && table.contains("field-tech  own"),
         "{table}"
@@ -78,12 +82,12 @@ async fn what_was_applied_is_given_back_and_again_changes_nothing() {
 
 #[tokio::test]
 async fn a_difference_is_one_line_for_each_thing_that_changes() {
-    let bed = Bed::new().await;
-    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
-    let version = bed.context.store.access_version().await.unwrap();
+    let fixture = Fixture::new().await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let version = fixture.context.store.access_version().await.unwrap();
     let changed = "[roles.field-tech]\nidle_timeout = \"never\"\n[roles.field-tech.limits]\nmax_sessions = 2\n\
         [users.alice]\nroles = [\"operator\"]\n[users.bob]\n";
-    let said = apply(&bed, "", changed).await;
+    let said = apply(&fixture, "", changed).await;
     let lines: Vec<&str> = said.out.lines().collect();
     let expected = [
         "~ role field-tech: idle_timeout 15m -> never",
@@ -101,9 +105,9 @@ async fn a_difference_is_one_line_for_each_thing_that_changes() {
         "+ user bob",
     ];
     assert_eq!(lines, expected);
-    assert!(bed.context.store.access_version().await.unwrap() > version);
+    assert!(fixture.context.store.access_version().await.unwrap() > version);
     // What the file does not name stays: alice's key, address and principal.
-    let alice = bed.json("user show alice --json").await;
+    let alice = fixture.json("user show alice --json").await;
     assert_eq!(alice["email"], "alice@example.com");
     assert_eq!(
         (
@@ -116,7 +120,7 @@ async fn a_difference_is_one_line_for_each_thing_that_changes() {
 
 #[tokio::test]
 async fn a_bad_file_changes_nothing() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let whole = format!("{DOCUMENT}\n{USERS}");
     let table = [
         (
@@ -154,16 +158,16 @@ async fn a_bad_file_changes_nothing() {
         ),
     ];
     for (text, expected) in table {
-        let said = apply(&bed, "", &text).await;
+        let said = apply(&fixture, "", &text).await;
         assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{}", said.err);
         assert!(said.err.contains(expected), "{expected}: {}", said.err);
         assert_eq!(said.err.lines().count(), 1);
-        assert_eq!(bed.ok("get roles -o toml").await, "");
-        assert_eq!(bed.ok("get users -o toml").await, "");
+        assert_eq!(fixture.ok("get roles -o toml").await, "");
+        assert_eq!(fixture.ok("get users -o toml").await, "");
     }
     let long = "#".repeat(MAX_POLICY_INPUT + 1);
     assert!(
-        apply(&bed, "", &long)
+        apply(&fixture, "", &long)
             .await
             .err
             .starts_with("stdin is longer than")
@@ -172,11 +176,11 @@ async fn a_bad_file_changes_nothing() {
 
 #[tokio::test]
 async fn prune_keeps_named_entries_and_the_last_admin() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let admin = "[users.root]\nroles = ['admin']\nprincipals = ['root']\n";
-    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}\n{admin}")).await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}\n{admin}")).await;
     // Of roles it says nothing, so they stay.
-    let last = apply(&bed, "--prune", USERS).await;
+    let last = apply(&fixture, "--prune", USERS).await;
     assert!(
         last.err
             .starts_with("no user could administer the relay over ssh any more"),
@@ -184,14 +188,14 @@ async fn prune_keeps_named_entries_and_the_last_admin() {
         last.err
     );
     for away in ["roles = []", "disabled = true", "principals = []"] {
-        let said = apply(&bed, "", &format!("[users.root]\n{away}")).await;
+        let said = apply(&fixture, "", &format!("[users.root]\n{away}")).await;
         assert!(
             said.err.starts_with("no user could administer"),
             "{away}: {}",
             said.err
         );
     }
-    let held = apply(&bed, "--prune", "[roles.other]\n").await;
+    let held = apply(&fixture, "--prune", "[roles.other]\n").await;
     assert!(
         held.err
             .starts_with("no role \"field-tech\", and user \"alice\" would have it"),
@@ -199,64 +203,66 @@ async fn prune_keeps_named_entries_and_the_last_admin() {
         held.err
     );
     says(
-        &apply(&bed, "--prune --dry-run", admin).await,
+        &apply(&fixture, "--prune --dry-run", admin).await,
         "- user alice\ndry run: nothing was changed\n",
     );
-    says(&apply(&bed, "--prune", admin).await, "- user alice\n");
+    says(&apply(&fixture, "--prune", admin).await, "- user alice\n");
     says(
-        &apply(&bed, "--prune", "[roles.other]\n").await,
+        &apply(&fixture, "--prune", "[roles.other]\n").await,
         "- role field-tech\n+ role other\n",
     );
-    says(&apply(&bed, "--prune", "").await, "unchanged\n");
+    says(&apply(&fixture, "--prune", "").await, "unchanged\n");
 }
 
 #[tokio::test]
 async fn a_key_moves_from_one_user_to_another_in_one_file() {
-    let bed = Bed::new().await;
-    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let fixture = Fixture::new().await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
     let moved = format!(
         "{}\n[users.alice]\nkeys = []\n",
         USERS
             .replace("users.alice", "users.bob")
             .replace("principals = [\"alice\"]", "")
     );
-    let said = apply(&bed, "", &moved).await;
+    let said = apply(&fixture, "", &moved).await;
     assert_eq!(
         said.out,
         format!("~ user alice: key {FINGERPRINT} removed\n+ user bob\n")
     );
     assert_eq!(
-        bed.json("user show bob --json").await["keys"][0]["fingerprint"],
+        fixture.json("user show bob --json").await["keys"][0]["fingerprint"],
         FINGERPRINT
     );
 }
 
 #[tokio::test]
 async fn assigned_role_is_not_removed() {
-    let bed = Bed::new().await;
-    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
-    let held = bed.fails("role rm field-tech").await;
+    let fixture = Fixture::new().await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let held = fixture.fails("role rm field-tech").await;
     assert!(
         held.starts_with("role \"field-tech\" is what user \"alice\" has"),
         "{held}"
     );
-    bed.ok("user role rm alice field-tech").await;
+    fixture.ok("user role rm alice field-tech").await;
     assert_eq!(
-        bed.ok("role rm field-tech").await,
+        fixture.ok("role rm field-tech").await,
         "role field-tech removed\n"
     );
     assert_eq!(
-        bed.fails("role rm field-tech").await,
+        fixture.fails("role rm field-tech").await,
         "no role \"field-tech\": see `relay get roles`\n"
     );
-    assert!(bed.fails("role rm admin").await.contains("is a preset"));
+    assert!(fixture.fails("role rm admin").await.contains("is a preset"));
     assert!(
-        bed.fails("get roles nothing")
+        fixture
+            .fails("get roles nothing")
             .await
             .contains("no role \"nothing\"")
     );
     assert!(
-        bed.ok("get roles auditor -o toml")
+        fixture
+            .ok("get roles auditor -o toml")
             .await
             .starts_with("[roles.auditor]\n")
     );
@@ -264,8 +270,8 @@ async fn assigned_role_is_not_removed() {
 
 #[tokio::test]
 async fn a_user_is_changed_one_thing_at_a_time() {
-    let bed = Bed::new().await;
-    let version = async || bed.context.store.access_version().await.unwrap();
+    let fixture = Fixture::new().await;
+    let version = async || fixture.context.store.access_version().await.unwrap();
     let mut seen = version().await;
     let table = [
         (
@@ -301,12 +307,12 @@ async fn a_user_is_changed_one_thing_at_a_time() {
         ("user enable bob", "user bob enabled\n"),
     ];
     for (line, expected) in table {
-        assert_eq!(bed.ok(line).await, expected, "{line}");
+        assert_eq!(fixture.ok(line).await, expected, "{line}");
         let now = version().await;
         assert!(now > seen, "{line}");
         seen = now;
     }
-    let bob = bed.json("user show bob --json").await;
+    let bob = fixture.json("user show bob --json").await;
     assert_eq!(
         (&bob["email"], &bob["principals"][0], &bob["disabled"]),
         (&Value::Null, &"robert".into(), &false.into())
@@ -327,7 +333,7 @@ async fn a_user_is_changed_one_thing_at_a_time() {
             "principal \"robert\" belongs to user \"bob\"",
         ),
     ] {
-        let said = bed.fails(line).await;
+        let said = fixture.fails(line).await;
         assert!(said.starts_with(expected), "{line}: {said}");
     }
     for bad in [
@@ -336,16 +342,16 @@ async fn a_user_is_changed_one_thing_at_a_time() {
         "user email bob x",
         "user role add bob",
     ] {
-        assert_eq!(bed.run(bad).await.code, USAGE, "{bad}");
+        assert_eq!(fixture.run(bad).await.code, USAGE, "{bad}");
     }
 }
 
 #[tokio::test]
 async fn whoami_tells_roles_and_terms() {
-    let bed = Bed::new().await;
-    apply(&bed, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let fixture = Fixture::new().await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
     let from = |address: &str| {
-        let (store, address) = (bed.context.store.clone(), address.parse().unwrap());
+        let (store, address) = (fixture.context.store.clone(), address.parse().unwrap());
         async move {
             let alice = store.user(&"alice".parse().unwrap()).await.unwrap();
             Caller::over_ssh(&store, &alice.unwrap(), address)
@@ -354,7 +360,7 @@ async fn whoami_tells_roles_and_terms() {
         }
     };
     let here = from("203.0.113.9").await;
-    let said = bed.by(&here, "whoami", "").await.out;
+    let said = fixture.by(&here, "whoami", "").await.out;
     for line in [
         "alice: roles field-tech\n",
         "idle timeout  15 minutes (role field-tech)\n",
@@ -367,7 +373,8 @@ async fn whoami_tells_roles_and_terms() {
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    let json: Value = serde_json::from_str(&bed.by(&here, "whoami --json", "").await.out).unwrap();
+    let json: Value =
+        serde_json::from_str(&fixture.by(&here, "whoami --json", "").await.out).unwrap();
     assert_eq!(
         (&json["user"], &json["email"]),
         (&"alice".into(), &"alice@example.com".into())
@@ -376,55 +383,60 @@ async fn whoami_tells_roles_and_terms() {
     assert_eq!(json["terms"]["idle_timeout_seconds"], 900);
     assert_eq!(json["terms"]["sftp_read_only"], true);
     assert_eq!(json["terms"]["sftp_root"], "/srv/data");
-    let away = bed.by(&from("198.51.100.9").await, "whoami", "").await.out;
+    let away = fixture
+        .by(&from("198.51.100.9").await, "whoami", "")
+        .await
+        .out;
     assert_eq!(away, "alice: roles field-tech (without effect from here)\n");
 }
 
 #[tokio::test]
 async fn doctor_looks_for_an_admin_who_can_log_in() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let no_admin = "no user who can log in may administer the relay";
     let by_principal =
         "user carol has principals and no key, and no authority for users is trusted";
     let add = "user add carol --principal carol --role admin";
-    bed.ok(add).await;
-    let found = bed.ok("doctor").await;
+    fixture.ok(add).await;
+    let found = fixture.ok("doctor").await;
     assert!(
         found.contains(no_admin) && found.contains(by_principal),
         "{found}"
     );
     let key = ED25519.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    let said = bed.by(&Caller::Local, "ca trust - --name corp", &key).await;
+    let said = fixture
+        .by(&Caller::Local, "ca trust - --name corp", &key)
+        .await;
     assert_eq!(said.code, DONE, "{}", said.err);
-    let found = bed.ok("doctor").await;
+    let found = fixture.ok("doctor").await;
     assert!(
         !found.contains(no_admin) && !found.contains(by_principal),
         "{found}"
     );
-    let said = bed.by(&Caller::Local, "ca revoke -", &key).await;
+    let said = fixture.by(&Caller::Local, "ca revoke -", &key).await;
     assert_eq!(said.code, DONE, "{}", said.err);
-    let found = bed.ok("doctor").await;
+    let found = fixture.ok("doctor").await;
     assert!(
         found.contains(no_admin) && found.contains(by_principal),
         "{found}"
     );
-    let said = bed.by(&Caller::Local, "ca unrevoke 1", "").await;
+    let said = fixture.by(&Caller::Local, "ca unrevoke 1", "").await;
     assert_eq!(said.code, DONE, "{}", said.err);
-    bed.ok("user rm carol").await;
-    assert!(bed.ok("doctor").await.contains(no_admin));
+    fixture.ok("user rm carol").await;
+    assert!(fixture.ok("doctor").await.contains(no_admin));
 }
 
 #[tokio::test]
 async fn doctor_finds_what_is_wrong_and_what_is_careless() {
-    let mut bed = Bed::new().await;
-    let found = bed.ok("doctor").await;
+    let mut fixture = Fixture::new().await;
+    let found = fixture.ok("doctor").await;
     assert!(found.contains("database  whole"), "{found}");
     assert!(
         found.contains("no user who can log in may administer the relay"),
         "{found}"
     );
-    apply(&bed, "", "[roles.night]\nidle_timeout = 'never'\n[roles.god.allow]\nlabels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec']\n[users.bob]\n").await;
-    let found = bed.ok("doctor").await;
+    apply(&fixture, "", "[roles.night]\nidle_timeout = 'never'\n[roles.god.allow]\nlabels = { '*' = '*' }\nlogins = ['*']\nabilities = ['exec']\n[users.bob]\n").await;
+    let found = fixture.ok("doctor").await;
     for line in [
         "role night has idle_timeout never",
         "role god allows every login on every device",
@@ -433,7 +445,7 @@ async fn doctor_finds_what_is_wrong_and_what_is_careless() {
     ] {
         assert!(found.contains(line), "{line}: {found}");
     }
-    let levels = bed.json("doctor --json").await;
+    let levels = fixture.json("doctor --json").await;
     assert!(
         levels
             .as_array()
@@ -442,11 +454,11 @@ async fn doctor_finds_what_is_wrong_and_what_is_careless() {
             .all(|row| row["level"] != "problem")
     );
 
-    let stray = bed.context.facts.folder.join("stray");
+    let stray = fixture.context.facts.folder.join("stray");
     std::fs::write(&stray, "").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&stray, mode).unwrap();
-    let said = bed.run("doctor").await;
+    let said = fixture.run("doctor").await;
     assert_eq!(said.code, FAILED);
     assert!(
         said.out.contains("stray is open to others (mode 0644)"),
@@ -462,8 +474,8 @@ async fn doctor_finds_what_is_wrong_and_what_is_careless() {
             "written 24 hours later",
         ),
     ] {
-        bed.context.now = now;
-        let said = bed.run("doctor").await;
+        fixture.context.now = now;
+        let said = fixture.run("doctor").await;
         assert!(
             said.code == FAILED && said.out.contains(expected),
             "{}",

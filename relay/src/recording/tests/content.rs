@@ -3,8 +3,8 @@
 use super::*;
 
 /// The verdict on a session that passed 20 frames of 8 KiB. `relay` and `device` are the bounds as each has them.
-async fn judge(relay: Option<u64>, device: Option<u64>) -> (Bed, RecordingFacts) {
-    let bed = Bed::new().await;
+async fn judge(relay: Option<u64>, device: Option<u64>) -> (Fixture, RecordingFacts) {
+    let bed = Fixture::new().await;
     let shown = noise(20 * 8 * 1024);
     let (_guard, key, watched) = bed.begin_bounded(SESSION, relay).await;
     let mut recorded = Device::recording_bounded(&bed, SESSION, &key, |_| {}, device);

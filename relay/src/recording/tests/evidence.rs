@@ -15,7 +15,7 @@ async fn judge(
     change: Change,
     record: impl FnOnce(&mut Device),
 ) -> RecordingFacts {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording_as(&bed, SESSION, &key, change);
     pass(&watched);
@@ -98,7 +98,7 @@ async fn output_behind_a_cut_is_not_proved() {
 
 #[tokio::test]
 async fn what_a_killed_relay_did_not_keep_is_no_tampering() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
     device.show(SESSION, b"kept ");
@@ -203,7 +203,7 @@ async fn sizes_signals_and_the_exit_status_are_compared() {
 
 #[tokio::test]
 async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
     for frame in [b"one ", b"two "] {
@@ -239,7 +239,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
 async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
     // In one of three segments, and in the only one, which is no longer than a partial end may be.
     for (length, segments) in [(2_500_000, 3), (100_000, 1)] {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let (_guard, key, watched) = bed.begin().await;
         let mut device = Device::recording(&bed, SESSION, &key);
         let shown = noise(length);

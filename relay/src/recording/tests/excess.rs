@@ -6,7 +6,7 @@ use holdfast_protocol::wire::{SegmentRefusal, SegmentRefused};
 use super::*;
 
 /// Returns a session that is over, of which the device recorded so much more than passed.
-async fn invented(bed: &Bed, bytes: &[u8]) -> Device {
+async fn invented(bed: &Fixture, bytes: &[u8]) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);
     device.show(SESSION, bytes);
@@ -20,7 +20,7 @@ async fn invented(bed: &Bed, bytes: &[u8]) -> Device {
 
 #[tokio::test]
 async fn only_the_beginning_of_an_excess_is_kept() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = invented(&bed, &noise(12 << 20)).await;
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
@@ -38,7 +38,7 @@ async fn only_the_beginning_of_an_excess_is_kept() {
 
 #[tokio::test]
 async fn running_session_is_waited_for() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(&bed, SESSION, &key);
     let shown = noise(8 << 20);
@@ -80,7 +80,7 @@ async fn running_session_is_waited_for() {
 
 #[tokio::test]
 async fn recording_that_unpacks_to_too_much_is_tampered() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = invented(&bed, &vec![0; 24 << 20]).await;
     assert!(device.file(0).len() < 1 << 20);
     bed.upload_all(&device).await;

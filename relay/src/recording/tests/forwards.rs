@@ -10,7 +10,7 @@ use holdfast_protocol::wire::ForwardRequest;
 use super::*;
 
 /// Begins the recording of a connection's forwards.
-async fn begin(bed: &Bed) -> (StreamDigests, Device) {
+async fn begin(bed: &Fixture) -> (StreamDigests, Device) {
     let session = bed.facts_of(SESSION, Ability::Forward);
     let begun =
         |key: &ChainKey| SessionStart::of(&ForwardRequest::Log.into(), None, &[], &terms(key));
@@ -59,7 +59,7 @@ fn record(device: &mut Device, id: u32, to: &str, sent: u64, received: u64) {
     device.work();
 }
 
-async fn judge(bed: &Bed, watched: &StreamDigests, device: &mut Device) -> RecordingFacts {
+async fn judge(bed: &Fixture, watched: &StreamDigests, device: &mut Device) -> RecordingFacts {
     device.spool.end(NOW, SESSION, None, EndReason::ClientGone);
     device.work();
     let over = bed.recordings.over(watched, Closing::default(), false);
@@ -79,7 +79,7 @@ async fn counts_of_forwards_are_the_relays() {
         (30, RecordingState::Complete),
         (29, RecordingState::Tampered),
     ] {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let (watched, mut device) = begin(&bed).await;
         let number = watched.number_forward();
         record(&mut device, number, to, 3, received);
@@ -99,7 +99,7 @@ async fn counts_of_forwards_are_the_relays() {
 
 #[tokio::test]
 async fn forwards_of_a_killed_relay_are_not_proved() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let (watched, mut device) = begin(&bed).await;
     let number = watched.number_forward();
     record(&mut device, number, "localhost:80", 3, 30);
@@ -116,7 +116,7 @@ async fn forwards_of_a_killed_relay_are_not_proved() {
 /// Each is recorded with where it leads: together they are more than what a recording may grow by beside that.
 #[tokio::test]
 async fn as_many_forwards_as_there_may_be_are_no_excess() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (watched, mut device) = begin(&bed).await;
     let noise = noise(255 * 16 * 1024 / 2);
     let mut hosts = noise.chunks_exact(127);

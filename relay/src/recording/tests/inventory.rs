@@ -19,7 +19,7 @@ fn part(number: u32, sessions: Vec<SessionId>, last: bool) -> InventoryPart {
 }
 
 /// An agent that was started now says that it holds these.
-async fn lists(bed: &Bed, sessions: Vec<SessionId>, why: SegmentLost) {
+async fn lists(bed: &Fixture, sessions: Vec<SessionId>, why: SegmentLost) {
     let part = InventoryPart {
         why,
         ..part(0, sessions, true)
@@ -27,7 +27,7 @@ async fn lists(bed: &Bed, sessions: Vec<SessionId>, why: SegmentLost) {
     lists_at(bed, Timestamp::now(), part).await;
 }
 
-async fn lists_at(bed: &Bed, opened: Timestamp, part: InventoryPart) {
+async fn lists_at(bed: &Fixture, opened: Timestamp, part: InventoryPart) {
     let mut inventory = IncomingInventory::default();
     let taken = bed
         .recordings
@@ -36,7 +36,7 @@ async fn lists_at(bed: &Bed, opened: Timestamp, part: InventoryPart) {
 }
 
 /// Has the relay store the first so many segments.
-async fn stored(bed: &Bed, device: &Device, segments: usize) {
+async fn stored(bed: &Fixture, device: &Device, segments: usize) {
     let offers: Vec<OfferedSegment> = device.spool.offers().take(segments).collect();
     for offer in &offers {
         let file = device.file(offer.segment);
@@ -76,7 +76,7 @@ async fn recording_that_is_not_listed_has_its_verdict_at_once() {
         ),
     ] {
         for is_reported in [true, false] {
-            let bed = Bed::new().await;
+            let bed = Fixture::new().await;
             let device = reported(&bed).await;
             for report in device.spool.reports().filter(|_| is_reported) {
                 bed.say(report, 0).await;
@@ -102,7 +102,7 @@ async fn recording_that_is_not_listed_has_its_verdict_at_once() {
 #[tokio::test]
 async fn what_is_listed_or_stored_is_not_lost() {
     for is_listed in [true, false] {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let device = reported(&bed).await;
         if !is_listed {
             // All is here, and its check may not be over.
@@ -124,7 +124,7 @@ async fn what_is_listed_or_stored_is_not_lost() {
 #[tokio::test]
 async fn only_sessions_before_the_agents_start_are_compared() {
     let before = Timestamp::now();
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = reported(&bed).await;
     // On this tunnel, or another one of the same agent: whatever it says of its start.
     for age in [0, 1 << 40, u64::MAX] {
@@ -146,7 +146,7 @@ async fn only_sessions_before_the_agents_start_are_compared() {
 
 #[tokio::test]
 async fn other_devices_list_says_nothing() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let _device = reported(&bed).await;
     let mut inventory = IncomingInventory::default();
     let other = DeviceId([2; 16]);
@@ -160,7 +160,7 @@ async fn other_devices_list_says_nothing() {
 
 #[tokio::test]
 async fn session_that_the_relay_still_serves_is_judged_at_its_end() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (_guard, _key, watched) = bed.begin().await;
     watched.pass(Stream::Stdout, b"hello", 0);
     lists(&bed, vec![], SegmentLost::Missing).await;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A session with three segments, which the device has reported and not uploaded.
-pub(super) async fn reported(bed: &Bed) -> Device {
+pub(super) async fn reported(bed: &Fixture) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);
     let shown = noise(2_500_000);
@@ -20,7 +20,7 @@ pub(super) async fn reported(bed: &Bed) -> Device {
     device
 }
 
-async fn report(bed: &Bed, device: &Device) {
+async fn report(bed: &Fixture, device: &Device) {
     for report in device.spool.reports() {
         bed.say(report, 0).await;
     }
@@ -34,7 +34,7 @@ fn remove(device: &mut Device, segment: u32) {
 async fn removed_segment_is_named_wherever_it_was() {
     // The last one is known to have been there only if the device has said so before.
     for (segment, before) in [(0, true), (0, false), (1, true), (1, false), (2, true)] {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let mut device = reported(&bed).await;
         if before {
             report(&bed, &device).await;
@@ -56,7 +56,7 @@ async fn removed_segment_is_named_wherever_it_was() {
 
 #[tokio::test]
 async fn removed_end_that_was_not_reported_is_not_taken_for_a_kill() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let mut device = reported(&bed).await;
     remove(&mut device, 2);
     device.restart();
@@ -74,7 +74,7 @@ async fn removed_end_that_was_not_reported_is_not_taken_for_a_kill() {
 
 #[tokio::test]
 async fn segments_that_the_relay_has_are_not_missing() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let mut device = reported(&bed).await;
     let offers: Vec<OfferedSegment> = device.spool.offers().collect();
     for offer in &offers[..2] {

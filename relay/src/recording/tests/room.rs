@@ -8,7 +8,7 @@ fn is_later(answer: &UploadAnswer) -> bool {
     matches!(answer, UploadAnswer::Refused(refusal) if refusal.why == SegmentRefused::Unavailable)
 }
 
-impl Bed {
+impl Fixture {
     async fn bound(&mut self, bounds: Bounds) {
         let hour = Duration::from_secs(3_600);
         self.recordings = start(&self.state, &self.store, hour, None, bounds).await;
@@ -17,7 +17,7 @@ impl Bed {
 
 #[tokio::test]
 async fn device_at_its_budget_offers_the_rest_later() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let device = recorded(&bed, &noise(3 << 20)).await;
     bed.bound(Bounds {
         device_max: Some(3 << 19),
@@ -50,7 +50,7 @@ async fn device_at_its_budget_offers_the_rest_later() {
 
 #[tokio::test]
 async fn nothing_is_received_where_the_disk_is_low() {
-    let mut bed = Bed::new().await;
+    let mut bed = Fixture::new().await;
     let device = recorded(&bed, b"hello").await;
     bed.bound(Bounds {
         min_free: u64::MAX / 2,

@@ -142,7 +142,7 @@ async fn judge_session(
     if let Some(locked) = names::locked(&facts.policy, session, facts.now) {
         return Ok(Some(locked));
     }
-    let now = authorized.now(Facts {
+    let now = authorized.reauthorize(Facts {
         subject,
         client: session.client.ip(),
         name: device.name.as_str(),

@@ -29,7 +29,7 @@ pub(crate) struct AccessFacts {
 
 /// The device that is looked up.
 #[derive(Clone, Copy)]
-pub(crate) enum Which<'a> {
+pub(crate) enum DeviceLookup<'a> {
     None,
     Named(&'a DeviceName),
     Known(DeviceId),
@@ -40,16 +40,16 @@ impl Sessions {
     pub(crate) async fn load_facts(
         &self,
         user: &User,
-        which: Which<'_>,
+        which: DeviceLookup<'_>,
     ) -> Result<AccessFacts, Refusal> {
         let now = Timestamp::now();
         let (version, policy, device) = self
             .in_time(async {
                 let (asked, store) = (Instant::now(), &self.store);
                 let (version, device) = match which {
-                    Which::None => (store.access_version().await?, None),
-                    Which::Named(name) => store.device_by_name_at_version(name).await?,
-                    Which::Known(id) => store.device_at_version(id).await?,
+                    DeviceLookup::None => (store.access_version().await?, None),
+                    DeviceLookup::Named(name) => store.device_by_name_at_version(name).await?,
+                    DeviceLookup::Known(id) => store.device_at_version(id).await?,
                 };
                 let policy = store.policy_since(version, asked).await?;
                 Ok((version, policy, device))

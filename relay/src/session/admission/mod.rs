@@ -21,7 +21,7 @@ use crate::access::policy::{Ability, Subject};
 use crate::identity::{self as auth, Principal};
 use crate::model::quota::Quota;
 use crate::session::Sessions;
-use crate::session::admission::facts::{AccessFacts, Which};
+use crate::session::admission::facts::{AccessFacts, DeviceLookup};
 use crate::session::admission::lease::Lease;
 use crate::session::client::Client;
 use crate::session::limits::DECISION_FRESH;
@@ -198,7 +198,7 @@ impl Sessions {
     /// lock ends as soon as it is enforced.
     pub(super) async fn console_user(&self, client: &Client) -> Result<Subject, Refusal> {
         let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
-        let known = self.load_facts(&principal.user, Which::None).await?;
+        let known = self.load_facts(&principal.user, DeviceLookup::None).await?;
         known.check_locks(client, None, None)?;
         if let Some(ending) = client.close_reason() {
             return Err(Refusal::Closing(ending.clone()));
@@ -211,7 +211,7 @@ impl Sessions {
 
     async fn open_console(&self, client: &Client, channels: u32) -> Result<Opened, Refusal> {
         let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
-        let known = self.load_facts(&principal.user, Which::None).await?;
+        let known = self.load_facts(&principal.user, DeviceLookup::None).await?;
         known.check_locks(client, None, None)?;
         self.check_channels(&known, client, channels)?;
         Ok(Opened::Console)
@@ -246,7 +246,9 @@ impl Sessions {
         channels: u32,
     ) -> Result<(AccessFacts, Reach, DeviceRoute), Refusal> {
         let (principal, _) = client.principal().ok_or(Refusal::NotAuthenticated)?;
-        let known = self.load_facts(&principal.user, Which::Named(name)).await?;
+        let known = self
+            .load_facts(&principal.user, DeviceLookup::Named(name))
+            .await?;
         // What a lock on a device says, only those hear who may know of the device.
         known.check_locks(client, None, None)?;
         self.check_channels(&known, client, channels)?;
@@ -287,7 +289,7 @@ impl Sessions {
         }
         let device = authorized.device().id;
         let known = self
-            .load_facts(authorized.user(), Which::Known(device))
+            .load_facts(authorized.user(), DeviceLookup::Known(device))
             .await?;
         for login in session.logins() {
             known.check_locks(client, Some(device), Some(login))?;
@@ -298,7 +300,7 @@ impl Sessions {
             name: authorized.device().name.as_str(),
             device: known.device.as_ref(),
         };
-        let now = authorized.now(facts);
+        let now = authorized.reauthorize(facts);
         let now = now?;
         if !session.may_go_on(&now) {
             return Err(Refusal::AccessChanged);

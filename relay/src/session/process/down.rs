@@ -7,7 +7,7 @@ use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::session::{ProcessReport, RelayProcess, SessionViolation};
 
 use super::ending::End;
-use crate::recording::watched::StreamDigests;
+use crate::recording::stream_digests::StreamDigests;
 use crate::session::admission::names;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::output::Gone;

@@ -29,7 +29,7 @@ pub(crate) async fn begin(
     open: &Open,
 ) -> Result<Option<(RecordingTerms, Recorded)>, Refusal> {
     let authorized = &session.authorized;
-    let recover = authorized.also(Ability::Recover).is_ok();
+    let recover = authorized.check_also(Ability::Recover).is_ok();
     let Some(wanted) = wanted(authorized.terms(), recover) else {
         return Ok(None);
     };

@@ -17,7 +17,7 @@ use super::down::ProcessDown;
 use super::ending::{End, NOT_FOUND, Notices, Process};
 use super::timeouts;
 use crate::recording::Recordings;
-use crate::recording::watched::StreamDigests;
+use crate::recording::stream_digests::StreamDigests;
 use crate::session::admission::lease::Lease;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::input::{Input, InputReceiver};

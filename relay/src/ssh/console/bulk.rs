@@ -94,7 +94,7 @@ fn exec(subject: &Subject, args: &exec::Args) -> Result<BulkJob, Refusal> {
             .order
             .login(&subject.user.name)
             .map_err(|error| Refusal::Command(error.to_string()))?,
-        errand: BulkRequest::Exec(Bytes::from(args.line())),
+        request: BulkRequest::Exec(Bytes::from(args.line())),
         pace: args.order.pace(),
         json: args.json,
     })
@@ -133,7 +133,7 @@ async fn cp(
     Ok(Ok(BulkJob {
         on: args.on.on.clone(),
         login,
-        errand: BulkRequest::Copy(Copy { file, path, mode }),
+        request: BulkRequest::Copy(Copy { file, path, mode }),
         pace: args.order.pace(),
         json: args.json,
     }))

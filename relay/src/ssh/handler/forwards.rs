@@ -115,7 +115,7 @@ impl Handler {
         port: u32,
     ) -> Result<(u32, ChannelRoute), Refusal> {
         let target = self.connection.principal().map(|(_, target)| target);
-        let leads = match target {
+        let route = match target {
             Some(SshTarget::Device(login, device)) => {
                 let to = Destination::new(host, port)?;
                 ChannelRoute::Through(login.clone(), device.clone(), to)
@@ -126,8 +126,8 @@ impl Handler {
                 ChannelRoute::Jump(device)
             }
         };
-        let count = self.channels.count(leads.purpose())?;
-        Ok((count, leads))
+        let count = self.channels.count(route.purpose())?;
+        Ok((count, route))
     }
 }
 

@@ -8,7 +8,7 @@ fn entry(secs: u64, kind: EventKind, user: &str) -> AuditEntry {
     event.entry(Some("relay:1"), at(secs))
 }
 
-async fn ids(bed: &Bed, filter: &AuditFilter, limit: u32) -> Vec<i64> {
+async fn ids(bed: &Fixture, filter: &AuditFilter, limit: u32) -> Vec<i64> {
     let head = bed.store.audit_head().await.unwrap();
     let mut after = match limit {
         0 => AuditKey::START,
@@ -25,8 +25,8 @@ async fn ids(bed: &Bed, filter: &AuditFilter, limit: u32) -> Vec<i64> {
     }
 }
 
-async fn filled() -> Bed {
-    let bed = Bed::new().await;
+async fn filled() -> Fixture {
+    let bed = Fixture::new().await;
     let mut entries = Vec::new();
     for n in 0..20 {
         let kind = [EventKind::UserLogin, EventKind::SessionStart][n % 2];
@@ -90,7 +90,7 @@ async fn filters_return_rows_in_time_order_across_pages() {
 
 #[tokio::test]
 async fn an_entry_comes_back_as_it_was_written() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, Some("cam")).await;
     let event = Event::exec(b"a\xff\r\n\"\x1b")
         .user(Actor::by_key("alice", "SHA256:x").email(Some("alice@example.com")))
@@ -166,7 +166,7 @@ async fn no_row_is_ever_changed_and_only_old_ones_go() {
 
 #[tokio::test]
 async fn a_change_and_its_row_are_one_transaction() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let event = || Event::new(EventKind::AccessChanged).entry(None, T0);
     let alice = holdfast_protocol::ids::UserName::new("alice").unwrap();
     let key = UserKey {
@@ -218,7 +218,7 @@ async fn a_change_and_its_row_are_one_transaction() {
 
 #[tokio::test]
 async fn enrolment_and_token_use_are_one_event_batch() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(1, &[]).await;
     let rows = [EventKind::TokenUsed, EventKind::DeviceEnrolled];
     let rows = rows.map(|kind| Event::new(kind).entry(None, T0));

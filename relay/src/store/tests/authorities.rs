@@ -37,7 +37,7 @@ fn key_id(of: Option<&str>, id: &str) -> RevokedThing {
 
 #[tokio::test]
 async fn an_authority_is_trusted_until_it_is_removed() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (store, corp) = (&bed.store, authority("corp"));
     assert!(!store.policy().await.unwrap().has_authorities());
     let before = store.access_version().await.unwrap();
@@ -113,7 +113,7 @@ async fn an_authority_is_trusted_until_it_is_removed() {
 
 #[tokio::test]
 async fn there_are_so_many_authorities_and_no_more() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     for n in 0..MAX_AUTHORITIES {
         bed.store
             .change(async |tx| tx.trust(&authority(&format!("ca{n}"))).await)
@@ -129,7 +129,7 @@ async fn there_are_so_many_authorities_and_no_more() {
 
 #[tokio::test]
 async fn what_is_revoked_is_found_and_nothing_else() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let things = [
         key("SHA256:a"),
@@ -183,7 +183,7 @@ async fn what_is_revoked_is_found_and_nothing_else() {
 
 #[tokio::test]
 async fn serial_zero_is_no_serial_number() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     bed.store
         .change(async |tx| tx.revoke(&[serials(None, 0..=u64::MAX)], false, T0).await)
         .await
@@ -196,7 +196,7 @@ async fn serial_zero_is_no_serial_number() {
 
 #[tokio::test]
 async fn a_list_adds_unless_it_is_to_replace() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let first = [key("SHA256:a"), key("SHA256:b"), serials(None, 5..=5)];
     store
@@ -243,7 +243,7 @@ async fn a_list_adds_unless_it_is_to_replace() {
 
 #[tokio::test]
 async fn too_many_revocations_are_none() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let many: Vec<_> = (0..=MAX_REVOCATIONS as u64)
         .map(|n| serials(None, n..=n))
         .collect();

@@ -43,7 +43,7 @@ fn session(id: u8) -> SessionRow {
     }
 }
 
-async fn relay(bed: &Bed, now: Timestamp) -> RelayId {
+async fn relay(bed: &Fixture, now: Timestamp) -> RelayId {
     let relay = RelayId::random().unwrap();
     bed.store
         .change(async |tx| tx.heartbeat(relay, now).await)
@@ -54,7 +54,7 @@ async fn relay(bed: &Bed, now: Timestamp) -> RelayId {
 
 #[tokio::test]
 async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let network = crate::model::lock::network;
     let targets = [
@@ -106,7 +106,7 @@ async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
 
 #[tokio::test]
 async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let soon = new_lock(LockTarget::User(user("alice")), Some(at(10)));
     store
@@ -134,7 +134,7 @@ async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
 
 #[tokio::test]
 async fn live_sessions_are_those_of_living_relays() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let (living, silent) = (relay(&bed, at(100)).await, relay(&bed, at(50)).await);
     let begun = |rows: &[u8]| BoardChange {
@@ -177,7 +177,7 @@ async fn live_sessions_are_those_of_living_relays() {
 
 #[tokio::test]
 async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let (one, other) = (relay(&bed, T0).await, relay(&bed, T0).await);
     let begun = BoardChange {
@@ -220,7 +220,7 @@ async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
 
 #[tokio::test]
 async fn only_living_relays_are_waited_for() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let (one, two) = (relay(&bed, at(100)).await, relay(&bed, at(100)).await);
     // Dead, stopped, and from a clock that was set back since.
@@ -252,7 +252,7 @@ async fn only_living_relays_are_waited_for() {
 
 #[tokio::test]
 async fn console_stream_is_not_the_next_bearers_of_its_name() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let run = relay(&bed, at(5)).await;
     let alice = user("alice");

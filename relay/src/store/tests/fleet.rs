@@ -6,7 +6,7 @@ use crate::store::devices::changes::RevokedDevice;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
     for uses in [1_u32, 3] {
-        let bed = Bed::new().await;
+        let bed = Fixture::new().await;
         let secret = bed.token(uses, &[]).await;
         // Two handles on one file, as two processes have them.
         let other = Store::open_existing(&bed.path()).await.unwrap();
@@ -40,7 +40,7 @@ async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
 
 #[tokio::test]
 async fn tunnels_that_nothing_closed_are_left() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let relay = RelayId::random().unwrap();
     bed.store
         .change(async |tx| tx.relay_started(relay, at(0)).await)
@@ -119,7 +119,7 @@ async fn tunnels_that_nothing_closed_are_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_many_joins_for_a_name_wins() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(20, &[]).await;
     let mut joins = tokio::task::JoinSet::new();
     for key in 0..10 {
@@ -139,7 +139,7 @@ async fn one_of_many_joins_for_a_name_wins() {
 
 #[tokio::test]
 async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(2, &[("role", "camera")]).await;
     let first = bed
         .store
@@ -166,7 +166,7 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
 
 #[tokio::test]
 async fn each_reason_against_a_join_has_its_own_answer() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(1, &[]).await;
     let refusal = async |enrolment| {
         bed.store
@@ -232,7 +232,7 @@ async fn each_reason_against_a_join_has_its_own_answer() {
 
 #[tokio::test]
 async fn the_tokens_labels_win_and_too_many_are_refused() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(5, &[("role", "camera"), ("site", "lab")]).await;
     let own = label_map(&[("role", "admin-box"), ("colour", "red")]);
     let mine = Enrolment {
@@ -276,7 +276,7 @@ async fn the_tokens_labels_win_and_too_many_are_refused() {
 
 #[tokio::test]
 async fn a_device_without_a_wish_is_named_after_its_identifier() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, None).await;
     let digits = device.id.to_string();
     assert_eq!(device.name.as_str(), format!("device-{}", &digits[..8]));
@@ -293,7 +293,7 @@ async fn a_device_without_a_wish_is_named_after_its_identifier() {
 
 #[tokio::test]
 async fn leftover_token_is_removed_with_its_device() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(3, &[]).await;
     for key in 1..=2 {
         let wanted = format!("cam-{key}");
@@ -350,7 +350,7 @@ async fn leftover_token_is_removed_with_its_device() {
 
 #[tokio::test]
 async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let old = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
@@ -427,7 +427,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
 
 #[tokio::test]
 async fn renaming_keeps_names_unique() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let cam = bed.join(1, Some("cam")).await;
     bed.join(2, Some("node")).await;
     let rename = async |old, new| {
@@ -451,7 +451,7 @@ async fn renaming_keeps_names_unique() {
 
 #[tokio::test]
 async fn labels_are_set_and_removed_within_the_bound() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     bed.join(1, Some("cam")).await;
     let cam = name("cam");
     let key = |text: &str| LabelKey::new(text).unwrap();
@@ -482,7 +482,7 @@ async fn labels_are_set_and_removed_within_the_bound() {
 
 #[tokio::test]
 async fn generations_grow_and_old_tunnels_close_only_themselves() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
@@ -545,7 +545,7 @@ async fn generations_grow_and_old_tunnels_close_only_themselves() {
 
 #[tokio::test]
 async fn a_generation_outgrows_one_that_was_lost() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, None).await;
     let relay = RelayId::random().unwrap();
     let open = async |now| {
@@ -567,7 +567,7 @@ async fn a_generation_outgrows_one_that_was_lost() {
 
 #[tokio::test]
 async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, Some("cam")).await;
     let presence = async |now| bed.store.devices(now).await.unwrap()[0].presence;
     let never = presence(at(0)).await;
@@ -655,7 +655,7 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
 
 #[tokio::test]
 async fn a_thousand_devices_are_heard_in_one_transaction() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let secret = bed.token(1000, &[]).await;
     let relay = RelayId::random().unwrap();
     bed.store

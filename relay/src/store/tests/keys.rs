@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Bed;
+use super::Fixture;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::state::KeyFingerprint;
@@ -23,7 +23,7 @@ fn key(name: &'static str, fingerprint: &str) -> KeyFingerprint {
 
 #[tokio::test]
 async fn first_keys_are_noted_and_others_are_refused() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let first = [key("tunnel.key", "aa"), key("ssh_ca", "SHA256:b")];
     bed.store.check_keys(&first).await.unwrap();
     bed.store
@@ -83,7 +83,7 @@ async fn first_keys_are_noted_and_others_are_refused() {
 
 #[tokio::test]
 async fn recording_key_of_an_earlier_version_is_known_from_the_roster() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     bed.store
         .change(async |tx| tx.meta_set(ROSTER, "3 a:1 abcd").await)
         .await

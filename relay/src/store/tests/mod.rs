@@ -20,12 +20,12 @@ mod snapshot;
 mod tx;
 
 /// A store in a folder of its own, which goes with it.
-struct Bed {
+struct Fixture {
     dir: TempDir,
     store: Store,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("relay.db"), "").unwrap();
@@ -100,7 +100,7 @@ fn facts(address: &str) -> TunnelFacts {
 
 #[tokio::test]
 async fn the_database_is_durable_and_strict() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let pragma = async |pool: &SqlitePool, sql: &'static str| -> String {
         let value: sqlx::sqlite::SqliteRow = sqlx::query(sql).fetch_one(pool).await.unwrap();
         use sqlx::Row as _;
@@ -151,7 +151,7 @@ async fn what_is_no_database_of_ours_is_refused() {
 
 #[tokio::test]
 async fn facts_are_kept_and_a_database_stays_with_its_cluster() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     assert_eq!(bed.store.meta_get("x").await.unwrap(), None);
     bed.store
         .change(async |tx| tx.meta_set("x", "1").await)
@@ -180,7 +180,7 @@ async fn facts_are_kept_and_a_database_stays_with_its_cluster() {
 
 #[tokio::test]
 async fn foreign_writes_are_distinguished_from_presence() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let device = bed.join(1, None).await;
     let beside = Store::open_existing(&bed.path()).await.unwrap();
     let data = bed.store.data_version().await.unwrap();
@@ -214,7 +214,7 @@ async fn foreign_writes_are_distinguished_from_presence() {
 
 #[tokio::test]
 async fn dropped_write_rolls_back_and_releases_the_lock() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
     tx.meta_set("half", "way").await.unwrap();
     drop(tx);

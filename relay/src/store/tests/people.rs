@@ -31,7 +31,7 @@ fn new(keys: &[UserKey], names: &[&str]) -> NewUser {
 
 #[tokio::test]
 async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let alice = user("alice");
     let did = store
@@ -94,7 +94,7 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
 
 #[tokio::test]
 async fn adding_a_user_twice_changes_nothing() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (store, alice) = (&bed.store, user("alice"));
     store
         .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
@@ -147,7 +147,7 @@ async fn adding_a_user_twice_changes_nothing() {
 
 #[tokio::test]
 async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
     store
         .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
@@ -191,7 +191,7 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
 
 #[tokio::test]
 async fn the_secret_of_a_token_is_nowhere_in_the_files() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let token = NewToken {
         uses: 2,
         ttl: HOUR,
@@ -233,7 +233,7 @@ async fn the_secret_of_a_token_is_nowhere_in_the_files() {
 
 #[tokio::test]
 async fn tokens_that_are_long_over_are_forgotten() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     bed.token(1, &[]).await;
     let later = |days: u64| at(days * 86_400);
     let token = || NewToken {

@@ -40,7 +40,7 @@ fn lock() -> NewLock {
 }
 
 /// Checks that the shared snapshot is what a process that starts now reads, and returns its version.
-async fn assert_is_new(bed: &Bed, change: &str) -> i64 {
+async fn assert_is_new(bed: &Fixture, change: &str) -> i64 {
     let shared = bed.store.policy().await.unwrap();
     let other = Store::open_existing(&bed.path()).await.unwrap();
     let anew = other.policy().await.unwrap();
@@ -51,7 +51,7 @@ async fn assert_is_new(bed: &Bed, change: &str) -> i64 {
 
 #[tokio::test]
 async fn snapshot_is_new_after_every_change() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let mut version = assert_is_new(&bed, "nothing").await;
     let user = NewUser {
@@ -102,7 +102,7 @@ async fn snapshot_is_new_after_every_change() {
 
 #[tokio::test]
 async fn snapshot_is_read_once_per_version() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     bed.join(1, Some("cam")).await;
     let other = Store::open_existing(&bed.path()).await.unwrap();
     let before = bed.store.policy().await.unwrap();
@@ -137,7 +137,7 @@ async fn snapshot_is_read_once_per_version() {
 
 #[tokio::test]
 async fn a_recent_snapshot_is_used_only_within_its_age() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let other = Store::open_existing(&bed.path()).await.unwrap();
     assert!(bed.store.newest_policy().is_none());
     let before = bed.store.policy().await.unwrap();
@@ -157,7 +157,7 @@ async fn a_recent_snapshot_is_used_only_within_its_age() {
 
 #[tokio::test]
 async fn a_damaged_role_stops_only_its_holders() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let store = &bed.store;
     let policy = Policy {
         roles: vec![role("tech", "allow = { abilities = ['review'] }")],

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Returns a store that shares `bed`'s queue of writers, and whose transactions are over as soon as another wants one.
-fn impatient(bed: &Bed) -> Store {
+fn impatient(bed: &Fixture) -> Store {
     Store {
         tx_timeout: Duration::from_millis(1),
         ..bed.store.clone()
@@ -14,13 +14,13 @@ async fn set(tx: &mut Tx, key: &str) {
     tx.meta_set(key, "x").await.unwrap();
 }
 
-async fn is_set(bed: &Bed, key: &str) -> bool {
+async fn is_set(bed: &Fixture, key: &str) -> bool {
     bed.store.meta_get(key).await.unwrap().is_some()
 }
 
 #[tokio::test]
 async fn transaction_held_too_long_gives_up_its_turn() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let mut held = bed.store.begin(Durability::Disk).await.unwrap();
     set(&mut held, "in time").await;
     held.commit().await.unwrap();
@@ -51,7 +51,7 @@ async fn transaction_held_too_long_gives_up_its_turn() {
 
 #[tokio::test]
 async fn expired_transaction_leaves_its_commit_group_whole() {
-    let bed = Bed::new().await;
+    let bed = Fixture::new().await;
     let mut first = bed.store.begin(Durability::Disk).await.unwrap();
     set(&mut first, "first").await;
     let store = impatient(&bed);

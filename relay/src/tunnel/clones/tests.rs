@@ -18,14 +18,14 @@ fn run(id: u8, machine: u8) -> Run {
 }
 
 /// A relay that takes one `Hello` after the other, a second apart, and knows whose tunnel it has.
-struct Bed {
+struct Fixture {
     watch: CloneWatch,
     policy: OnClone,
     holder: Option<Run>,
     secs: u64,
 }
 
-impl Bed {
+impl Fixture {
     fn new(policy: OnClone) -> Self {
         Self {
             watch: CloneWatch::default(),
@@ -54,11 +54,11 @@ impl Bed {
 #[test]
 fn two_live_machines_are_a_clone_at_the_fifth_hello() {
     for (a, b) in [(run(1, 0), run(2, 0)), (run(1, 7), run(2, 8))] {
-        let mut bed = Bed::new(OnClone::Newest);
+        let mut fixture = Fixture::new(OnClone::Newest);
         for each in [a, b, a, b] {
-            assert_eq!(bed.hello(each), Verdict::default());
+            assert_eq!(fixture.hello(each), Verdict::default());
         }
-        let verdict = bed.hello(a);
+        let verdict = fixture.hello(a);
         let pair = ClonePair {
             first: a.address,
             second: b.address,
@@ -67,7 +67,7 @@ fn two_live_machines_are_a_clone_at_the_fifth_hello() {
         // They go on, and it is written down once a minute, and is no news.
         let mut notes = 0;
         for each in [b, a].into_iter().cycle().take(120) {
-            let verdict = bed.hello(each);
+            let verdict = fixture.hello(each);
             assert!(verdict.refused_for.is_none() && !verdict.is_news);
             notes += u64::from(verdict.note.is_some());
         }
@@ -78,78 +78,78 @@ fn two_live_machines_are_a_clone_at_the_fifth_hello() {
 #[test]
 fn first_machine_keeps_its_tunnel_while_it_answers() {
     let (a, b) = (run(1, 7), run(2, 8));
-    let mut bed = Bed::new(OnClone::First);
+    let mut fixture = Fixture::new(OnClone::First);
     for each in [a, b, a, b, a] {
-        assert_eq!(bed.hello(each).refused_for, None);
+        assert_eq!(fixture.hello(each).refused_for, None);
     }
     for _ in 0..5 {
-        assert_eq!(bed.hello(b).refused_for, Some(a.address));
+        assert_eq!(fixture.hello(b).refused_for, Some(a.address));
         // The first one's new connections are taken, from wherever they come.
         let moved = Run {
             address: "198.51.100.9:1".parse().unwrap(),
             ..a
         };
-        assert_eq!(bed.hello(moved).refused_for, None);
-        assert_eq!(bed.hello(a).refused_for, None);
+        assert_eq!(fixture.hello(moved).refused_for, None);
+        assert_eq!(fixture.hello(a).refused_for, None);
     }
     // The second machine's restart is on its own hardware.
-    assert_eq!(bed.hello(run(3, 8)).refused_for, Some(a.address));
+    assert_eq!(fixture.hello(run(3, 8)).refused_for, Some(a.address));
     // The first one's restart is on that of the first, even if another has its place meanwhile.
-    assert_eq!(bed.hello(run(4, 7)).refused_for, None);
-    bed.holder = None;
-    assert_eq!(bed.hello(b).refused_for, None, "the first one is gone");
-    assert_eq!(bed.hello(run(5, 7)).refused_for, None);
-    assert_eq!(bed.hello(b).refused_for, Some(run(5, 7).address));
+    assert_eq!(fixture.hello(run(4, 7)).refused_for, None);
+    fixture.holder = None;
+    assert_eq!(fixture.hello(b).refused_for, None, "the first one is gone");
+    assert_eq!(fixture.hello(run(5, 7)).refused_for, None);
+    assert_eq!(fixture.hello(b).refused_for, Some(run(5, 7).address));
 }
 
 #[test]
 fn replacement_of_a_dead_machine_gets_in() {
     // Without a clone: whether or not the relay has noticed that the old one is dead.
     for holder in [None, Some(run(1, 7))] {
-        let mut bed = Bed::new(OnClone::First);
-        bed.hello(run(1, 7));
-        bed.holder = holder;
+        let mut fixture = Fixture::new(OnClone::First);
+        fixture.hello(run(1, 7));
+        fixture.holder = holder;
         for _ in 0..9 {
-            assert_eq!(bed.hello(run(2, 8)), Verdict::default());
+            assert_eq!(fixture.hello(run(2, 8)), Verdict::default());
         }
     }
     // With one that was there an hour ago.
     let (a, b) = (run(1, 0), run(2, 0));
-    let mut bed = Bed::new(OnClone::First);
+    let mut fixture = Fixture::new(OnClone::First);
     for each in [a, b, a, b, a] {
-        bed.hello(each);
+        fixture.hello(each);
     }
-    bed.secs += CLONE_MEMORY.as_secs();
-    assert!(!bed.is_cloned());
-    assert_eq!(bed.hello(b), Verdict::default());
+    fixture.secs += CLONE_MEMORY.as_secs();
+    assert!(!fixture.is_cloned());
+    assert_eq!(fixture.hello(b), Verdict::default());
 }
 
 #[test]
 fn copy_that_is_another_run_each_time_is_found_and_refused() {
     let a = run(1, 7);
-    let mut bed = Bed::new(OnClone::First);
-    bed.hello(a);
+    let mut fixture = Fixture::new(OnClone::First);
+    fixture.hello(a);
     for id in 2..5 {
-        assert!(!bed.is_cloned());
-        bed.hello(run(id, 0));
-        bed.hello(a);
+        assert!(!fixture.is_cloned());
+        fixture.hello(run(id, 0));
+        fixture.hello(a);
     }
-    assert!(bed.is_cloned());
+    assert!(fixture.is_cloned());
     for id in 5..9 {
-        assert_eq!(bed.hello(run(id, 0)).refused_for, Some(a.address));
+        assert_eq!(fixture.hello(run(id, 0)).refused_for, Some(a.address));
     }
 }
 
 #[test]
 fn a_third_machine_is_seen_too() {
     let (a, b, c) = (run(1, 0), run(2, 0), run(3, 0));
-    let mut bed = Bed::new(OnClone::Newest);
+    let mut fixture = Fixture::new(OnClone::Newest);
     for each in [a, b, c, a, b, c] {
-        bed.hello(each);
+        fixture.hello(each);
     }
-    assert!(!bed.is_cloned());
-    bed.hello(a);
-    assert!(bed.is_cloned());
+    assert!(!fixture.is_cloned());
+    fixture.hello(a);
+    assert!(fixture.is_cloned());
 }
 
 proptest! {
@@ -162,19 +162,19 @@ proptest! {
         machines in prop::collection::vec(0_u8..3, 40),
         policy in prop_oneof![Just(OnClone::Newest), Just(OnClone::First)],
     ) {
-        let mut bed = Bed::new(policy);
+        let mut fixture = Fixture::new(policy);
         for (id, count) in connections.iter().enumerate() {
             let now = run(u8::try_from(id).unwrap(), machines[id]);
             for port in 0..*count {
                 let address = SocketAddr::from(([203, 0, 113, 1], u16::try_from(port).unwrap()));
-                prop_assert_eq!(bed.hello(Run { address, ..now }), Verdict::default());
+                prop_assert_eq!(fixture.hello(Run { address, ..now }), Verdict::default());
             }
             if id > 0 && late[id] {
                 let before = run(u8::try_from(id - 1).unwrap(), machines[id - 1]);
-                prop_assert_eq!(bed.hello(before), Verdict::default());
-                prop_assert_eq!(bed.hello(now), Verdict::default());
+                prop_assert_eq!(fixture.hello(before), Verdict::default());
+                prop_assert_eq!(fixture.hello(now), Verdict::default());
             }
-            prop_assert!(!bed.is_cloned());
+            prop_assert!(!fixture.is_cloned());
         }
     }
 
@@ -182,28 +182,28 @@ proptest! {
     /// restarts, five changes of hand are enough.
     #[test]
     fn two_live_machines_are_found(restarts in 0_u8..20, policy in prop_oneof![Just(OnClone::Newest), Just(OnClone::First)]) {
-        let mut bed = Bed::new(policy);
+        let mut fixture = Fixture::new(policy);
         for id in 0..restarts {
-            bed.hello(run(100 + id, 0));
+            fixture.hello(run(100 + id, 0));
         }
         for each in [run(1, 0), run(2, 0)].into_iter().cycle().take(5) {
-            bed.hello(each);
+            fixture.hello(each);
         }
-        prop_assert!(bed.is_cloned());
+        prop_assert!(fixture.is_cloned());
     }
 
     /// However runs come, the number that is remembered is bounded, and no run is refused without a holder.
     #[test]
     fn memory_is_bounded(hellos in prop::collection::vec((0_u8..30, 0_u8..4, any::<bool>()), 0..200)) {
-        let mut bed = Bed::new(OnClone::First);
+        let mut fixture = Fixture::new(OnClone::First);
         for (id, machine, gone) in hellos {
             if gone {
-                bed.holder = None;
+                fixture.holder = None;
             }
-            let holder = bed.holder;
-            let verdict = bed.hello(run(id, machine));
+            let holder = fixture.holder;
+            let verdict = fixture.hello(run(id, machine));
             prop_assert!(verdict.refused_for.is_none() || holder.is_some());
-            prop_assert!(bed.watch.runs.len() <= MAX_CLONE_RUNS);
+            prop_assert!(fixture.watch.runs.len() <= MAX_CLONE_RUNS);
         }
     }
 }

@@ -90,7 +90,7 @@ fn ends(mut raw: Raw, target: &OperatorTarget, what: &str) -> Result<Outcome> {
 
 fn spool(target: &OperatorTarget) -> Result<Outcome> {
     let mut raw = target.login()?;
-    raw.patience(target.within);
+    raw.set_timeout(target.within);
     raw.say(open(0, 1 << 20, 1 << 15));
     let Some(channel) = raw.opened() else {
         return Ok(Outcome::Refused("the channel".to_owned()));

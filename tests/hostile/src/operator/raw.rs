@@ -290,7 +290,7 @@ impl Raw {
     }
 
     /// Waits no longer than this for the relay to take something.
-    pub fn patience(&self, within: Duration) {
+    pub fn set_timeout(&self, within: Duration) {
         self.stream.set_write_timeout(Some(within)).unwrap();
     }
 

@@ -6,14 +6,14 @@ use super::*;
 use crate::store::sessions::leases::InUse;
 
 /// A store with a relay that lives, and its slots.
-struct Bed {
+struct Fixture {
     leases: Arc<Leases>,
     store: Store,
     alice: UserName,
     dir: TempDir,
 }
 
-impl Bed {
+impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("relay.db");
@@ -52,18 +52,18 @@ impl Bed {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        // Well before the bed's relay, which has no heartbeat, counts as dead and its slots with it.
+        // Well before the fixture's relay, which has no heartbeat, counts as dead and its slots with it.
         timeout(Duration::from_secs(5), settled).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_at_once_at_a_limit_of_three_give_three() {
-    let bed = Arc::new(Bed::new().await);
+    let fixture = Arc::new(Fixture::new().await);
     let takes: Vec<_> = (0..50)
         .map(|_| {
-            let bed = bed.clone();
-            tokio::spawn(async move { bed.take(3).await })
+            let fixture = fixture.clone();
+            tokio::spawn(async move { fixture.take(3).await })
         })
         .collect();
     let mut taken = Vec::new();
@@ -74,86 +74,87 @@ async fn fifty_at_once_at_a_limit_of_three_give_three() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!((taken.len(), bed.in_use().await), (3, 3));
-    assert_eq!(bed.leases.refusals(), [0, 47, 0]);
+    assert_eq!((taken.len(), fixture.in_use().await), (3, 3));
+    assert_eq!(fixture.leases.refusals(), [0, 47, 0]);
     drop(taken);
-    bed.settle(0).await;
+    fixture.settle(0).await;
 }
 
 #[tokio::test]
 async fn a_slot_is_free_when_its_release_returns() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     for _ in 0..20 {
-        let lease = bed.take(1).await.unwrap();
+        let lease = fixture.take(1).await.unwrap();
         lease.release().await;
-        assert_eq!(bed.in_use().await, 0);
+        assert_eq!(fixture.in_use().await, 0);
     }
 }
 
 #[tokio::test]
 async fn user_at_limit_waits_for_a_released_slot() {
-    let bed = Bed::new().await;
-    let lease = bed.take(1).await.unwrap();
+    let fixture = Fixture::new().await;
+    let lease = fixture.take(1).await.unwrap();
     let began = Instant::now();
-    let (second, ()) = tokio::join!(bed.take(1), async {
+    let (second, ()) = tokio::join!(fixture.take(1), async {
         sleep(Duration::from_millis(200)).await;
         drop(lease);
     });
     let (second, waited) = (second.unwrap(), began.elapsed());
     assert!(waited < LEASE_TIMEOUT, "{waited:?}");
     // And no longer than it must.
-    let refused = bed.take(1).await;
+    let refused = fixture.take(1).await;
     assert!(matches!(refused, Err(LeaseError::Full(_))));
     assert!(began.elapsed() >= LEASE_TIMEOUT);
     drop(second);
-    bed.settle(0).await;
+    fixture.settle(0).await;
 }
 
 #[tokio::test]
 async fn a_panic_gives_the_slot_back() {
-    let bed = Bed::new().await;
-    let lease = bed.take(1).await.unwrap();
+    let fixture = Fixture::new().await;
+    let lease = fixture.take(1).await.unwrap();
     let task = tokio::spawn(async move {
         let _held = lease;
         panic!("on purpose");
     });
     assert!(task.await.is_err());
-    bed.settle(0).await;
+    fixture.settle(0).await;
 }
 
 #[tokio::test]
 async fn who_is_dropped_while_taking_holds_nothing() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     for micros in [0, 50, 100, 200, 400, 800, 1_600, 3_200] {
-        let _ = timeout(Duration::from_micros(micros), bed.take(0)).await;
+        let _ = timeout(Duration::from_micros(micros), fixture.take(0)).await;
     }
-    bed.settle(0).await;
+    fixture.settle(0).await;
 }
 
 #[tokio::test]
 async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
-    let bed = Bed::new().await;
+    let fixture = Fixture::new().await;
     let mut held = Vec::new();
     for _ in 0..4 {
-        held.push(bed.take(4).await.unwrap());
+        held.push(fixture.take(4).await.unwrap());
     }
-    assert!(bed.take(2).await.is_err());
-    assert_eq!(bed.in_use().await, 4);
+    assert!(fixture.take(2).await.is_err());
+    assert_eq!(fixture.in_use().await, 4);
     held.truncate(2);
-    bed.settle(2).await;
-    assert!(bed.take(2).await.is_err());
+    fixture.settle(2).await;
+    assert!(fixture.take(2).await.is_err());
     held.truncate(1);
-    bed.settle(1).await;
-    held.push(bed.take(2).await.unwrap());
+    fixture.settle(1).await;
+    held.push(fixture.take(2).await.unwrap());
 }
 
 /// As with two relays on one store: a slot counts for the other as long as the heart beats of who has it.
 #[tokio::test]
 async fn a_slot_of_another_run_counts_while_its_heart_beats() {
-    let bed = Bed::new().await;
-    let held = bed.take(1).await.unwrap();
+    let fixture = Fixture::new().await;
+    let held = fixture.take(1).await.unwrap();
     let (other, now) = (RelayId::random().unwrap(), Timestamp::now());
-    bed.store
+    fixture
+        .store
         .change(async |tx| tx.heartbeat(other, now).await)
         .await
         .unwrap();
@@ -161,13 +162,13 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats() {
         relay: other,
         number: 0,
         quota: Quota::Sessions,
-        user: bed.alice.clone(),
+        user: fixture.alice.clone(),
     };
     let one = NonZeroU32::new(1);
     // Seconds since the heartbeat, and whether there is room.
     for (seconds, free) in [(0, false), (9, false), (11, true)] {
         let then = now.after(Duration::from_secs(seconds));
-        let taken = bed
+        let taken = fixture
             .store
             .change(async |tx| tx.take_lease(&row, one, then).await)
             .await
@@ -179,19 +180,24 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats() {
 
 #[tokio::test]
 async fn slots_end_with_the_run_that_took_them() {
-    let bed = Bed::new().await;
-    let held = bed.take(0).await.unwrap();
-    assert_eq!(bed.in_use().await, 1);
+    let fixture = Fixture::new().await;
+    let held = fixture.take(0).await.unwrap();
+    assert_eq!(fixture.in_use().await, 1);
     // A run whose heart stopped counts no more, for others.
     let later = Timestamp::now().after(Duration::from_secs(60));
-    let in_use = bed.store.leases_in_use(&bed.alice, later).await.unwrap();
+    let in_use = fixture
+        .store
+        .leases_in_use(&fixture.alice, later)
+        .await
+        .unwrap();
     assert_eq!(in_use, InUse::default());
     // The next run begins with nothing.
     let next = RelayId::random().unwrap();
-    bed.store
+    fixture
+        .store
         .change(async |tx| tx.relay_started(next, Timestamp::now()).await)
         .await
         .unwrap();
-    assert_eq!(bed.in_use().await, 0);
-    drop((held, bed.dir));
+    assert_eq!(fixture.in_use().await, 0);
+    drop((held, fixture.dir));
 }

@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::role::RecordingMode;
 use crate::recording::Recordings;
-use crate::recording::watched::StreamDigests;
+use crate::recording::stream_digests::StreamDigests;
 use crate::session::Sessions;
 use crate::session::admission::refusal;
 use crate::session::client::Client;
@@ -219,7 +219,7 @@ impl Sessions {
         route: &DeviceRoute,
     ) -> Result<RecordedForward, Refusal> {
         let authorized = &session.authorized;
-        let recover = authorized.also(Ability::Recover).is_ok();
+        let recover = authorized.check_also(Ability::Recover).is_ok();
         let Some(wanted) = recording::wanted(authorized.terms(), recover) else {
             return Ok(RecordedForward::nowhere(RecordingMode::Off.as_str()));
         };

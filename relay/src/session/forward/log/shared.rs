@@ -21,9 +21,9 @@ pub(super) trait LogShare {
 }
 
 /// The current one, and the question for the next.
-pub(super) struct SharedLog<T: LogShare, E>(Mutex<Known<T, E>>);
+pub(super) struct SharedLog<T: LogShare, E>(Mutex<LogState<T, E>>);
 
-struct Known<T: LogShare, E> {
+struct LogState<T: LogShare, E> {
     standing: Option<Arc<T>>,
     /// The question under way; the error comes here, and an answer becomes the current one. The request was given up
     /// when its other end is gone.
@@ -32,7 +32,7 @@ struct Known<T: LogShare, E> {
 
 impl<T: LogShare, E> Default for SharedLog<T, E> {
     fn default() -> Self {
-        Self(Mutex::new(Known {
+        Self(Mutex::new(LogState {
             standing: None,
             asked: None,
         }))
@@ -121,7 +121,7 @@ impl<T: LogShare, E> SharedLog<T, E> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known<T, E>> {
+    fn lock(&self) -> MutexGuard<'_, LogState<T, E>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

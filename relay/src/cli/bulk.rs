@@ -68,26 +68,26 @@ impl SshArgs {
 /// # Errors
 /// A sentence: no relay serves, there is no such file, or no `ssh`.
 pub(super) fn run(state: &State, command: &AnyCommand, args: &SshArgs) -> anyhow::Result<u8> {
-    let errand = SshCommand::of(command)?;
+    let command = SshCommand::of(command)?;
     let relay = serving(state)?;
-    let terminal = errand.terminal();
+    let terminal = command.terminal();
     let mut ssh = Process::new("ssh");
     ssh.args(match terminal {
         // Input that is no terminal's goes through one all the same, byte by byte.
-        true if errand.file.is_some() => &["-tt", "-o", "EscapeChar=none"][..],
+        true if command.file.is_some() => &["-tt", "-o", "EscapeChar=none"][..],
         true => &["-t"],
         false => &["-T"],
     });
     // The first value of an option counts: neither what was typed nor a file of the user's takes these back.
     ssh.args(relay.options()).args(args.options());
-    ssh.arg("--").arg(relay.host()).arg(&errand.line);
+    ssh.arg("--").arg(relay.host()).arg(&command.line);
     let typed = format!(
         "{} {}{}",
         prefix(&relay.public),
-        shell_words::quote(&errand.line),
-        errand.input
+        shell_words::quote(&command.line),
+        command.input
     );
-    match (errand.file, terminal) {
+    match (command.file, terminal) {
         (Some(file), _) => ssh.stdin(file),
         // For the key that interrupts.
         (None, true) => &mut ssh,
