@@ -100,7 +100,7 @@ struct ServeArgs {
     /// [default: the bound address, or this machine's name]
     #[arg(long, value_name = "HOST[:PORT]")]
     public: Option<PublicHost>,
-    /// Take a key that was replaced on purpose, by its file's name in the state folder; may be given again
+    /// Accept a key that was replaced on purpose, by its file's name in the state folder; may be given again
     #[arg(long, value_name = "FILE")]
     accept_key: Vec<String>,
 }

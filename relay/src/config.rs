@@ -95,9 +95,9 @@ pub(crate) enum ConfigError {
         /// The problem and its place, in one line.
         problem: String,
     },
-    /// The relay listens everywhere and the machine's name cannot stand in an address.
+    /// The relay listens everywhere and the machine's name is not a valid host name.
     #[error(
-        "no name for devices to dial: this machine's name cannot stand in an address; give one with --public HOST"
+        "no name for devices to dial: this machine's name is not a valid host name; give one with --public HOST"
     )]
     NoPublicName,
 }

@@ -118,7 +118,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
             _ = hangup.recv() => {
-                info!("SIGHUP: the audit log's file is opened anew");
+                info!("SIGHUP: the audit log's file is reopened");
                 front.audit.reopen();
                 continue;
             }
@@ -140,7 +140,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     feeding.cancel();
     let _ = timeout(FINAL_STATUS_TIMEOUT, auditing).await;
     if let Err(error) = note_stop(&sessions).await {
-        warn!(%error, "the store did not learn that the relay stops");
+        warn!(%error, "cannot store that the relay stops");
     }
     sessions.store.close().await;
     Ok(())

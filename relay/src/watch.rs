@@ -32,7 +32,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
             _ = flush.tick() => tell(&sessions, &mut written, &mut refused).await,
         };
         if let Err(error) = done {
-            warn!(%error, "the store does not do its regular work");
+            warn!(%error, "regular work on the store failed");
         }
     }
 }
@@ -65,7 +65,7 @@ async fn look(
             sessions.live.set_unjudged();
         }
         if !judged? {
-            warn!("a session that was ordered to end has not let go of its device: looking again");
+            warn!("a session did not end yet: checking again");
             return Ok(());
         }
         let mut tx = sessions.store.begin(Durability::Process).await?;

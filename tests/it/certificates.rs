@@ -254,7 +254,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
                 "-n",
                 "carol@example.com",
             ],
-            r#"its option "force-command" has a value that is not understood"#,
+            r#"its option "force-command" has an invalid value"#,
         ),
     ];
     for (authority, args, reason) in table {
@@ -356,7 +356,7 @@ fn authorities_are_managed_in_cli_and_console() {
     let mut revoke = fixture.site.alice.console();
     let list = fs::read(&krl).unwrap();
     let revoked = run_with_input(revoke.args(["--", "ca revoke -"]), &list).ok();
-    assert_eq!(revoked.out(), "1 new revocation, 0 taken back, 1 in all\n");
+    assert_eq!(revoked.out(), "1 new revocation, 0 removed, 1 in all\n");
     let table = ask("ca revoked", "").ok().out();
     assert!(table.contains("serials 7-9  other"), "{table}");
     let removed = ask("ca rm other", "").ok().out();

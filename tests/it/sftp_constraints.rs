@@ -109,7 +109,7 @@ fn roots_that_do_not_fit_are_refused_with_a_sentence() {
     for way in Way::BOTH {
         let refused = batch(&bob, way, "pwd\n").exits(255);
         refused.says(&format!(
-            "sftp is refused: your roles hold it to {0}2 and to {0}, and neither lies within the other: tell an admin",
+            "sftp is refused: your roles restrict it to {0}2 and to {0}, and neither contains the other: tell an admin",
             data.display()
         ));
     }

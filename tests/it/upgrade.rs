@@ -198,12 +198,12 @@ fn a_version_that_gets_no_tunnel_is_taken_back_by_itself() {
     let id = fleet.device.id();
     let refused = fleet.upgrade(&fleet.signer.version("new"), &["--trial", "1s"]);
     let refused = refused.exits(1);
-    refused.says("version 0.1.0 was taken back, and the one before runs: it got no tunnel within 1 s (this device was revoked");
+    refused.says("version 0.1.0 was rolled back, and the previous one runs: it got no tunnel within 1 s (this device was revoked");
     fleet.is(&fleet.signer.base);
     let status = || run(&mut fleet.device.command(&["status"]));
     wait_until(SOON, "the old version's status", || {
         let status = status().exits(1).out();
-        status.contains(": connecting") && status.contains("upgrade: version 0.1.0 was taken back")
+        status.contains(": connecting") && status.contains("upgrade: version 0.1.0 was rolled back")
     });
     assert_eq!(fleet.device.id(), id, "another process");
 }
@@ -292,7 +292,7 @@ fn what_is_no_signed_agent_for_this_device_is_refused() {
     let tampered = fleet.signer.version("tampered");
     let mut file = File::options().append(true).open(&tampered).unwrap();
     file.write_all(b"!").unwrap();
-    refused(&tampered, &[], "it does not fit the file");
+    refused(&tampered, &[], "it does not match the file");
 
     let stranger = Signer::new().unwrap();
     let other_key = "it was made with another key than the one that this device pinned";
@@ -308,7 +308,7 @@ fn what_is_no_signed_agent_for_this_device_is_refused() {
     refused(
         &large,
         &[],
-        "is too large for an agent: at most 128 MiB are taken",
+        "is too large for an agent; the maximum is 128 MiB",
     );
 
     // The machine in an ELF header.

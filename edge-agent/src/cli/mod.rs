@@ -50,7 +50,7 @@ Examples:
   edge-agent join TOKEN --name kitchen-cam --label role=camera --label site=berlin
   edge-agent join --release-key RWQ0ZvBD…     pins the key that new versions are signed with, also on a member")]
     Join(Join),
-    /// Keep the tunnel up, for ever
+    /// Connect to the relay and keep the tunnel open
     #[command(after_help = "Examples:
   edge-agent run
   edge-agent run --state /mnt/data/edge-agent --keepalive 45s
@@ -66,7 +66,7 @@ Examples:
   edge-agent status
   edge-agent status --json")]
     Status(StatusArgs),
-    /// Show what is wrong with this agent, or careless, and what to do about it
+    /// Check this agent and show remedies
     #[command(
         after_help = "Exits 1 if there is a problem; a warning leaves it 0. Run it as root, as the agent is.
 
@@ -86,7 +86,7 @@ Examples:
     /// Replace the running agent by a newer one that the pinned key signed
     #[command(
         after_help = "The new version tests itself against the relay before it takes the place of the old one, and is
-taken back by itself when it gets no tunnel in time. Sessions end with a notice. Exits 0 when the new version is kept, or
+rolled back when it gets no tunnel in time. Sessions end with a notice. Exits 0 when the new version is kept, or
 runs already. The signature is minisign's: `minisign -S -s minisign.key -m FILE` writes FILE.minisig.
 
 Examples:
@@ -97,7 +97,7 @@ Examples:
     Upgrade(UpgradeArgs),
     /// Make this program a service of the device's init, and start it
     #[command(
-        after_help = "Run again, it changes nothing that is as it should be. `join` comes first: without it the service waits.
+        after_help = "Run again, it changes only what differs. `join` comes first: without it the service waits.
 
 Examples:
   edge-agent install
@@ -124,13 +124,13 @@ Examples:
   sftp -D 'edge-agent internal-sftp --read-only --root /srv/media'"
     )]
     InternalSftp(SftpArgs),
-    /// Try whether this program, on a device where another version runs, would reach the relay
+    /// Check whether this program can reach the relay while another version runs
     #[command(name = self_test::ARGUMENT, hide = true)]
     SelfTest(SelfTest),
     /// Count a start of the version on trial, before it is made
     #[command(name = watch::GUARD, hide = true)]
     Guard(StateArg),
-    /// Put the version before back when the one on trial does not
+    /// Restore the previous version if the one on trial fails
     #[command(name = watch::WATCH, hide = true)]
     Watch(WatchArgs),
 }
@@ -144,7 +144,7 @@ pub struct InstallArg {
     /// Where the device's root file system is mounted
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-    /// The init to serve [default: the one that is found]
+    /// The init system [default: the one that is found]
     #[arg(long, value_name = "INIT")]
     pub init: Option<Init>,
     /// Only show what would be done
@@ -218,8 +218,8 @@ pub struct Join {
     /// What `relay token create` printed
     #[arg(value_name = "TOKEN", value_parser = parse_token, required_unless_present = "release_key")]
     pub token: Option<Token>,
-    /// The key that new versions are signed with, instead of the relay's word: the line of minisign.pub that begins
-    /// with RW
+    /// The key that new versions are signed with, instead of the one that the relay sends: the line of
+    /// minisign.pub that begins with RW
     #[arg(long, value_name = "KEY")]
     pub release_key: Option<ReleaseKey>,
     #[command(flatten)]
@@ -239,7 +239,7 @@ pub struct RunArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
-    /// How often an idle tunnel is heard; at most what the NAT bears
+    /// Interval of keepalives on an idle tunnel; must be shorter than the NAT's UDP timeout
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_keepalive)]
     pub keepalive: Duration,
     /// An environment variable that operators may set, beside LANG and LC_*; `*` matches anything
@@ -248,7 +248,7 @@ pub struct RunArgs {
     /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
     #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
     pub sftp_server: SftpServer,
-    /// Who makes a session a login session of the device
+    /// How login sessions are opened
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub login: LoginMode,
     /// Run although not as root: every operator then is the agent's own account, and may copy the device's key
@@ -298,24 +298,24 @@ pub struct RecordingArgs {
     /// Where recordings wait for the relay [default: the folder `spool` in the state folder]
     #[arg(long, value_name = "DIR")]
     pub spool: Option<PathBuf>,
-    /// The most that may wait there
+    /// Maximum size of the recordings that wait there
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_spool_size)]
     pub spool_max: u64,
     /// Free space of the file system that recordings leave alone [default: 16MiB, or a fourth of a small
     /// file system]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub spool_reserve: Option<u64>,
-    /// When recordings are made safe from a power cut: with each write, when a segment is full, or never
+    /// Sync of recordings to the disk: with each write, when a segment is full, or never
     /// [default: block, and off in memory]
     #[arg(long, value_name = "WHEN")]
     pub sync: Option<SyncArg>,
     /// When recordings are uploaded: idle, always, manual, or 'window HH:MM-HH:MM' in UTC
     #[arg(long, value_name = "POLICY", default_value = "idle", value_parser = parse_policy)]
     pub upload: UploadPolicy,
-    /// Most bytes of recordings a second
+    /// Maximum bytes of recordings per second
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub upload_rate: Option<u64>,
-    /// Most bytes of recordings a day
+    /// Maximum bytes of recordings per day
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub upload_daily: Option<u64>,
 }

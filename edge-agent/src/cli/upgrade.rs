@@ -22,10 +22,10 @@ pub struct UpgradeArgs {
     /// Its signature [default: FILE.minisig]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
-    /// Take an older version, too
+    /// Accept an older version
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// How long the new version has to get a tunnel, from each of its starts
+    /// Time in which the new version must get a tunnel, from each of its starts
     #[arg(long, value_name = "TIME", default_value = DEFAULT_TRIAL, value_parser = parse_trial)]
     pub trial: Duration,
 }

@@ -41,7 +41,7 @@ pub enum StateDirError {
         expected: &'static str,
     },
     /// The pinned key cannot be read.
-    #[error("{} holds no release key: pin it anew with `edge-agent join --release-key KEY`", .0.display())]
+    #[error("{} contains no release key: pin it again with `edge-agent join --release-key KEY`", .0.display())]
     BadReleaseKey(PathBuf),
     /// Another agent runs on this folder.
     #[error("another edge-agent already runs on {}: stop it first", .0.display())]

@@ -61,7 +61,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
     })?;
     report(&config.folder, &recovered);
     if let Err(error) = boot.write(&config.folder, &recovered.unfinished) {
-        warn!("which boot the spool is of cannot be noted: {error}");
+        warn!("cannot note the spool's boot: {error}");
     }
     Ok(OpenSpool {
         spool,
@@ -72,7 +72,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
 
 fn report(folder: &Path, recovered: &Recovered) {
     for session in &recovered.unfinished {
-        info!("the recording of session {session} ends where the agent stopped without a word");
+        info!("the recording of session {session} ends where the agent stopped unexpectedly");
     }
     for damage in &recovered.damaged {
         let (segment, block, fault) = (damage.segment, damage.block, damage.fault);

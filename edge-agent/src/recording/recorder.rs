@@ -295,7 +295,7 @@ impl Recorder {
                     "cannot be stored by the relay now: it is offered again"
                 }
                 SegmentRefused::Tampered => {
-                    "is no part of its recording, says the relay: it was set aside"
+                    "is not part of its recording, as the relay reports: set aside"
                 }
                 SegmentRefused::UnknownSession => {
                     "is of a session that the relay does not know: it was set aside"

@@ -105,7 +105,10 @@ fn service(facts: &DoctorFacts) -> DoctorFinding {
             "start its service, or make it one with `edge-agent install`",
         ),
         Some(status) if status.state != "online" => {
-            let why = status.last_error.as_deref().unwrap_or("it says no reason");
+            let why = status
+                .last_error
+                .as_deref()
+                .unwrap_or("no reason was reported");
             DoctorFinding::bad(
                 FindingLevel::Problem,
                 check,
@@ -165,7 +168,7 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
             format!(
                 "PAM opens no sessions, and `--login pam` refuses all logins without it: {why}"
             ),
-            "mend PAM, or run the agent with `--login auto`",
+            "repair PAM, or run the agent with `--login auto`",
         ),
         Err(why) => DoctorFinding::bad(
             FindingLevel::Warning,

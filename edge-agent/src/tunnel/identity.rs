@@ -28,7 +28,7 @@ pub enum IdentityError {
     #[error(transparent)]
     State(#[from] StateDirError),
     /// The kernel gave no random bytes.
-    #[error("cannot make a key: the system has no randomness to give")]
+    #[error("cannot make a key: the system returned no random numbers")]
     NoRandomness,
 }
 

@@ -1,4 +1,4 @@
-//! Keeping a tunnel up, for ever. The decisions are `holdfast_protocol::tunnel::link`'s; here are the sockets,
+//! Keeps a tunnel open. The decisions are `holdfast_protocol::tunnel::link`'s; here are the sockets,
 //! the timers and the tasks.
 
 pub(crate) mod address;

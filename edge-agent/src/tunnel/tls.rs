@@ -143,7 +143,7 @@ impl ServerCertVerifier for RelayVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let key = PublicKey::from_spki(end_entity)
-            .ok_or_else(|| Error::General("the relay's key is no Ed25519 key".into()))?;
+            .ok_or_else(|| Error::General("expected an Ed25519 key from the relay".into()))?;
         match &self.trust {
             Trust::Pinned(relays) if !relays.contains(&key) => Err(Error::General(
                 "the relay's key is not on this device's roster".into(),

@@ -57,7 +57,7 @@ pub enum RosterError {
     #[error("the roster must name 1 to {MAX_RELAYS} relays, each with an address")]
     BadRelays,
     /// The signature does not fit the body and the cluster key in it.
-    #[error("the roster's signature does not hold")]
+    #[error("the roster's signature is not valid")]
     BadSignature,
 }
 

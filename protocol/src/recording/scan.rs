@@ -17,7 +17,7 @@ use crate::limits::MAX_BLOCK_SEALED;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScanFault {
     /// It does not begin as a segment does.
-    #[error("it is no segment of a recording")]
+    #[error("it is not a segment of a recording")]
     NotASegment,
     /// It is of a format that this version does not know.
     #[error("its format has version {0}, which is unknown here")]
@@ -61,7 +61,7 @@ pub enum ScanFault {
     #[error("it is sealed to recording key {0}, which is not known here")]
     UnknownKey(KeyId),
     /// The seal does not hold.
-    #[error("a seal does not hold")]
+    #[error("a seal is not valid")]
     Seal,
     /// The text under the seal does not unpack.
     #[error("a block cannot be unpacked")]
@@ -70,10 +70,10 @@ pub enum ScanFault {
     #[error("it unpacks to more than the session can have been")]
     TooLong,
     /// The text under the seal is no record.
-    #[error("a block holds something that is no record")]
+    #[error("a block has an invalid record")]
     Record,
     /// The footer's counts are not those of the segment.
-    #[error("the footer does not fit its segment")]
+    #[error("the footer does not match its segment")]
     Footer,
     /// A recording that does not begin with its start, or begins twice.
     #[error("a recording begins with exactly one start")]

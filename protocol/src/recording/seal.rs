@@ -33,10 +33,10 @@ pub struct RecordingSecret(<X25519HkdfSha256 as Kem>::PrivateKey);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
     /// Not an X25519 key, or one that gives no secret.
-    #[error("the recording key is no usable X25519 key")]
+    #[error("the recording key is not a valid X25519 key")]
     BadKey,
     /// The text was altered, is another's, or was sealed to another key.
-    #[error("the seal does not hold")]
+    #[error("the seal is not valid")]
     Broken,
 }
 

@@ -10,7 +10,7 @@ use super::{MAX_PACKET, SftpFields};
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Broken {
     /// A length over [`MAX_PACKET`].
-    #[error("a packet of {0} bytes: at most {MAX_PACKET} are taken")]
+    #[error("a packet has {0} bytes; the maximum is {MAX_PACKET}")]
     TooLong(u32),
     /// A packet that has not even a kind and a number, so that it can't be answered.
     #[error("a packet of {0} bytes is too short")]

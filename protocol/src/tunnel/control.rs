@@ -9,16 +9,16 @@ use crate::wire::{AgentMessage, Intent};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ControlViolation {
     /// Anything before `Hello`.
-    #[error("something else before its Hello")]
+    #[error("another message before its Hello")]
     BeforeHello,
     /// A second `Hello`, or what belongs before the first.
     #[error("a second Hello")]
     HelloTwice,
     /// Something else than `Enrol` of an agent that joins.
-    #[error("something else than its Enrol")]
+    #[error("another message than its Enrol")]
     NotEnrol,
     /// An `Enrol` of an agent that does not join, or a second one.
-    #[error("an Enrol that has no place there")]
+    #[error("an unexpected Enrol")]
     Enrol,
 }
 

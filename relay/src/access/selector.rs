@@ -73,7 +73,7 @@ fn add(rules: &mut BTreeMap<LabelKey, ValueRule>, part: &str) -> Result<(), Inva
     let values = rules.entry(key).or_default();
     if full || values.0.len() >= MAX_RULE_VALUES {
         return Err(wrong(&format!(
-            "{MAX_RULE_LABELS} labels with {MAX_RULE_VALUES} values each are the most"
+            "too many labels or values; the maximum is {MAX_RULE_LABELS} labels with {MAX_RULE_VALUES} values each"
         )));
     }
     values.0.push(pattern);

@@ -71,7 +71,7 @@ pub(super) enum CopyError {
     #[error("the session ended before the file was there")]
     Lost,
     /// Its sftp server answers what is no answer.
-    #[error("its sftp server does not keep to the protocol")]
+    #[error("its sftp server violates the protocol")]
     Protocol,
     /// Its sftp server has no way to replace a file.
     #[error("its sftp server cannot replace a file in one step")]

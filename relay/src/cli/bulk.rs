@@ -96,9 +96,7 @@ pub(super) fn run(state: &State, command: &AnyCommand, args: &SshArgs) -> anyhow
     // Only a failure comes back: signals, streams and the exit status are the program's own from here on.
     let error = ssh.exec();
     if error.kind() == io::ErrorKind::NotFound {
-        bail!(
-            "there is no `ssh` here to log in with: install one, or type where there is one: `{typed}`"
-        );
+        bail!("`ssh` is not installed: install it, or run on a machine that has it: `{typed}`");
     }
     Err(error).context("cannot run `ssh`")
 }

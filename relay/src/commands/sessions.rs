@@ -27,7 +27,7 @@ const SHORT_ID: usize = 10;
   relay sessions
   relay sessions kill 3f9a --message \"maintenance begins\"
 
-Admins and auditors see all sessions, everybody else their own. Admins may end all, everybody else their own.")]
+Admins and auditors see all sessions, other users their own. Admins may end all, other users their own.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<SessionsCommand>,

@@ -86,7 +86,7 @@ pub(crate) enum HeldRoot {
 /// Two roles want two roots.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "sftp is refused: your roles hold it to {0} and to {1}, and neither lies within the other: tell an admin"
+    "sftp is refused: your roles restrict it to {0} and to {1}, and neither contains the other: tell an admin"
 )]
 pub(crate) struct RootsApart(SftpRoot, SftpRoot);
 
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(
                 terms(&all),
                 Err(format!(
-                    "sftp is refused: your roles hold it to {one} and to {other}, and neither lies within the other: tell an admin"
+                    "sftp is refused: your roles restrict it to {one} and to {other}, and neither contains the other: tell an admin"
                 ))
             );
         }

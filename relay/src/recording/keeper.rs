@@ -19,7 +19,7 @@ pub(crate) async fn run(recordings: Recordings) {
     loop {
         ticks.tick().await;
         if let Err(error) = recordings.look(Timestamp::now()).await {
-            warn!(%error, "the recordings' regular work fails");
+            warn!(%error, "regular work on recordings failed");
         }
     }
 }

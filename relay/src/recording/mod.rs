@@ -101,7 +101,7 @@ pub(crate) enum RecordingError {
     #[error("{0}")]
     Storage(#[from] StorageError),
     /// A thread for it.
-    #[error("a check was given up")]
+    #[error("a check was cancelled")]
     Cancelled,
     /// No random numbers.
     #[error("the relay has no random numbers")]

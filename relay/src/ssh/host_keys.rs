@@ -70,7 +70,7 @@ impl ListedKeys {
     pub(super) fn prove(&mut self, session_id: &[u8], request: &[u8]) -> Result<Vec<u8>, Invalid> {
         if self.proofs >= MAX_HOST_KEY_PROOFS {
             return Err(format!(
-                "this connection has asked for proofs of host keys {MAX_HOST_KEY_PROOFS} times, which is the maximum"
+                "too many requests for proofs of host keys on this connection; the maximum is {MAX_HOST_KEY_PROOFS}"
             )
             .into());
         }
@@ -218,6 +218,6 @@ mod tests {
             listed.prove(SESSION, &request).unwrap();
         }
         let refused = listed.prove(SESSION, &request).unwrap_err();
-        assert!(refused.to_string().contains("is the maximum"), "{refused}");
+        assert!(refused.to_string().contains("the maximum is"), "{refused}");
     }
 }

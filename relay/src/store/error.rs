@@ -17,20 +17,20 @@ pub(crate) enum StoreError {
     #[error("the database failed: {0}")]
     Commit(Arc<sqlx::Error>),
     /// A write was given up, because the relay ends or has a fault.
-    #[error("the database failed: a write was given up half-way")]
+    #[error("the database failed: a write was abandoned")]
     Interrupted,
     /// Other writers held the store for too long.
     #[error("the database was busy for {} s: see what else writes to it, or whether the disk is slow", .0.as_secs())]
     Slow(Duration),
-    /// A change was not committed in time, and was taken back.
-    #[error("a change was not finished within {} s and was taken back: try again", .0.as_secs())]
+    /// A change was not committed in time, and was rolled back.
+    #[error("a change was not finished within {} s and was rolled back: try again", .0.as_secs())]
     Expired(Duration),
     /// A row that this program never wrote.
     #[error("the database is damaged: {0} cannot be read back; restore it from a backup")]
     Corrupt(&'static str),
     /// The tables belong to another version of the program.
     #[error(
-        "{file} has tables of version {found} and this program wants {wanted}: start `relay serve` of this version once, or use the program that is serving"
+        "{file} has tables of version {found} and this program expects {wanted}: start `relay serve` of this version once, or use the program that is serving"
     )]
     Version {
         /// The database.

@@ -152,8 +152,8 @@ pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: H
             // Its place is held until it is welcomed, enrolled or refused.
             match timeout(HELLO_TIMEOUT, greet(incoming, handshake)).await {
                 Ok(Ok(caller)) => serve(tunnels, caller, &joins).await,
-                Ok(Err(error)) => debug!(%address, %error, "no tunnel came of a connection"),
-                Err(_) => debug!(%address, "a connection said no Hello in time"),
+                Ok(Err(error)) => debug!(%address, %error, "connection without a tunnel"),
+                Err(_) => debug!(%address, "no Hello from a connection in time"),
             }
         });
     }
@@ -237,7 +237,7 @@ pub(crate) async fn refuse(caller: DialingDevice, why: Refusal) {
     .is_err()
         && let Some(left_out) = log_limit::admits(LimitedLine::Refusal, Source::of(address.ip()))
     {
-        warn!(%address, left_out, "a refused device did not hear why");
+        warn!(%address, left_out, "the reason was not delivered to a refused device");
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn run(
         tx.commit().await
     };
     if let Ok(Err(error)) = timeout(STORE_TIMEOUT, closed).await {
-        warn!(%error, "the store did not learn that a tunnel is down");
+        warn!(%error, "cannot store that a tunnel is down");
     }
     Err(ended)
 }
@@ -132,9 +132,9 @@ async fn look_for_clones(tunnels: &Tunnels, device: &Device, run: Run) -> Result
         match timeout(STORE_TIMEOUT, noted).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, device = %device.name, "the store did not learn of a clone")
+                warn!(%error, device = %device.name, "cannot store a clone")
             }
-            Err(_) => warn!(device = %device.name, "the store did not learn of a clone in time"),
+            Err(_) => warn!(device = %device.name, "cannot store a clone in time"),
         }
         if verdict.is_news {
             warn!(device = %device.name, first = %pair.first, second = %pair.second, "two machines use the key of one device");

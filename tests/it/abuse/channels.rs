@@ -239,7 +239,7 @@ fn a_channel_that_starves_its_neighbours_is_closed() {
     );
     assert_eq!(
         said,
-        "[holdfast] closed: the device took nothing for 60 s\r\n"
+        "[holdfast] closed: the device accepted no data for 60 s\r\n"
     );
     assert!((100..10_000).contains(&trickle), "{trickle} packets");
     // Each two bytes ask for more, and now there is more.

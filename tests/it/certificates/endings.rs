@@ -78,7 +78,7 @@ fn a_users_plain_key_can_be_revoked_too() {
     let empty = relay.folder().join("empty");
     fs::write(&empty, "").unwrap();
     let output = fixture.admin(&["ca", "revoke", "--replace", empty.to_str().unwrap()]);
-    assert_eq!(output.out(), "0 new revocations, 1 taken back, 0 in all\n");
+    assert_eq!(output.out(), "0 new revocations, 1 removed, 0 in all\n");
     run(alice.console().arg("whoami")).ok();
 }
 

@@ -1,9 +1,9 @@
-//! mosh wants UDP straight to its server, which no NAT lets through.
+//! mosh needs direct UDP to its server, which no NAT lets through.
 
 use super::{at_home, direct, is_quiet};
 use crate::harness::{Site, Way, needs_program, run};
 
-const WHY: &str = "mosh needs UDP straight to kitchen-cam, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network";
+const WHY: &str = "mosh needs direct UDP to kitchen-cam, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network";
 
 #[test]
 fn mosh_is_refused_with_a_reason() {

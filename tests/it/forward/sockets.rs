@@ -87,7 +87,7 @@ fn a_service_in_a_file_is_reached_on_both_ways() {
     // What can't be reached is said in words, here to the client's own log.
     for (path, why) in [
         (folder.join("missing"), "there is no such socket"),
-        (folder.clone(), "it is no socket"),
+        (folder.clone(), "it is not a socket"),
     ] {
         let mut ssh = site.ssh(Way::Direct);
         ssh.args(["-N", "-L"]);

@@ -42,7 +42,7 @@ fn what_is_too_long_is_said() {
         ]);
         run(ssh.args(QUIET).arg("echo ran; echo ${LC_LONG-none}"))
             .ok()
-            .says("LC_LONG is not passed on: its value has 16385 bytes, and 16384 is the maximum");
+            .says("LC_LONG is not passed on: its value has 16385 bytes; the maximum is 16384");
 
         // A client that did not insist on a terminal (`-t` does) goes on without one, and shows why there is none.
         let mut ssh = site.ssh(way);
@@ -51,7 +51,7 @@ fn what_is_too_long_is_said() {
         named.arg(format!("TERM={}", "x".repeat(513)));
         named.arg(ssh.get_program()).args(ssh.get_args());
         let mut terminal = Terminal::start(&named, 200, 24);
-        terminal.expect("no terminal: TERM has 513 bytes, and 512 is the maximum");
+        terminal.expect("no terminal: TERM has 513 bytes; the maximum is 512");
         terminal.send("echo re''ady\r");
         terminal.expect("ready");
         terminal.send("exit\r");

@@ -153,7 +153,7 @@ fn decide(
     if !account.shell.is_absolute() {
         let shell = account.shell.to_string_lossy();
         let text = format!(
-            "the account's shell \"{}\" is no absolute path",
+            "the account's shell \"{}\" is not an absolute path",
             Escaped(&shell)
         );
         return Err(SessionRefusal::Failed(bounded(text)));

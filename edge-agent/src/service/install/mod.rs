@@ -60,7 +60,7 @@ pub enum InstallError {
     Relative(PathBuf),
     /// It may be anything.
     #[error(
-        "{} is no agent's state ({} and {} are missing): nothing was removed; name the folder with --state, or leave out --purge",
+        "{} is not an agent's state folder ({} and {} are missing): nothing was removed; name the folder with --state, or leave out --purge",
         .0.display(), identity::FILE, membership::FILE
     )]
     NotState(PathBuf),

@@ -21,9 +21,11 @@ pub enum Init {
     Procd,
 }
 
-/// An argument that cannot stand in a service's file.
+/// An argument that cannot be written into a service file.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} cannot stand in a service's file: it has a line break or another control character")]
+#[error(
+    "{0:?} cannot be written into a service file: it has a line break or another control character"
+)]
 pub struct BadArgument(String);
 
 /// A file of the service, on the device.
@@ -185,7 +187,7 @@ impl Service {
         format!(
             "\
 #!/sbin/openrc-run
-# Written by `edge-agent install`, which writes it anew.
+# Written by `edge-agent install`, which overwrites it.
 
 description=\"Holdfast agent: reach this device with ssh through its relay\"
 supervisor=supervise-daemon
@@ -219,7 +221,7 @@ start_pre() {{
         format!(
             "\
 #!/bin/sh /etc/rc.common
-# Written by `edge-agent install`, which writes it anew.
+# Written by `edge-agent install`, which overwrites it.
 
 START=95
 STOP=10

@@ -218,7 +218,10 @@ fn only_an_agents_state_is_purged() {
             ..into(root.path(), Some(Init::Systemd))
         };
         let error = asked.uninstall(true, false, &mut Vec::new()).unwrap_err();
-        assert!(error.to_string().contains("no agent's state"), "{error}");
+        assert!(
+            error.to_string().contains("is not an agent's state folder"),
+            "{error}"
+        );
         assert!(home.join("diary").exists(), "{state}");
     }
 }

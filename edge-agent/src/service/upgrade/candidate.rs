@@ -26,11 +26,11 @@ pub enum CandidateError {
     #[error("wrong architecture: expected a program for {}", env!("TARGET"))]
     OtherMachine,
     /// Not this program.
-    #[error("it does not say that it is an edge-agent, but {}", Escaped(.0))]
+    #[error("not an edge-agent: its version text is {}", Escaped(.0))]
     NotAgent(String),
     /// An older one.
     #[error(
-        "it is version {found}, older than {present}, which runs: add --allow-downgrade if that is meant"
+        "it is version {found}, older than the running {present}: add --allow-downgrade if that is meant"
     )]
     Older {
         /// Its version.

@@ -85,7 +85,7 @@ pub enum UpgradeError {
         source: SignatureError,
     },
     /// Longer than any agent.
-    #[error("{} is too large for an agent: at most {} MiB are taken", .0.display(), MAX_PROGRAM >> 20)]
+    #[error("{} is too large for an agent; the maximum is {} MiB", .0.display(), MAX_PROGRAM >> 20)]
     TooLarge(PathBuf),
     /// The program is of no use here.
     #[error("{} is refused: {source}", path.display())]
@@ -114,7 +114,7 @@ pub enum UpgradeError {
     Refused(String),
     /// The trial failed.
     #[error(
-        "version {version} was taken back, and the one before runs: {}",
+        "version {version} was rolled back, and the previous one runs: {}",
         Escaped(why)
     )]
     PutBack {
@@ -125,7 +125,7 @@ pub enum UpgradeError {
     },
     /// No end of the trial was seen.
     #[error(
-        "version {0} is neither kept nor taken back yet: look at `edge-agent status` and the agent's log"
+        "version {0} is neither kept nor rolled back yet: look at `edge-agent status` and the agent's log"
     )]
     Undecided(String),
 }

@@ -86,7 +86,7 @@ impl Journal {
         match &self.phase {
             UpgradePhase::Kept => None,
             UpgradePhase::Trial => Some(format!("version {version} is on trial")),
-            UpgradePhase::PutBack(why) => Some(format!("version {version} was taken back: {why}")),
+            UpgradePhase::PutBack(why) => Some(format!("version {version} was rolled back: {why}")),
         }
     }
 

@@ -35,10 +35,10 @@ pub(super) struct TrustedComment(pub String);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
     /// Not minisign's format.
-    #[error("it is no signature of minisign's: make it anew with `minisign -S`")]
+    #[error("not a minisign signature: make it again with `minisign -S`")]
     Malformed,
     /// Not hashed before it was signed.
-    #[error("it is of minisign's legacy kind: make it anew with `minisign -S`, without -l")]
+    #[error("it is of minisign's legacy kind: make it again with `minisign -S`, without -l")]
     Legacy,
     /// Signed by another key.
     #[error(
@@ -49,10 +49,10 @@ pub enum SignatureError {
         pinned: String,
     },
     /// Not over this file.
-    #[error("it does not fit the file: one of the two was changed; fetch both anew")]
+    #[error("it does not match the file: one of the two was changed; fetch both again")]
     Forged,
     /// Not over this comment.
-    #[error("its trusted comment {comment} was changed after it was signed; fetch it anew", comment = Escaped(.0))]
+    #[error("its trusted comment {comment} was changed after it was signed; fetch it again", comment = Escaped(.0))]
     ForgedComment(String),
 }
 

@@ -263,11 +263,11 @@ impl Upgrades {
         let version = &journal.version;
         match swap::put_back(&Real, &self.places, &journal, why) {
             Ok(_) => {
-                warn!("version {version} is taken back: {why}");
+                warn!("version {version} is rolled back: {why}");
                 true
             }
             Err(error) => {
-                warn!("version {version} should be taken back ({why}), but {error}");
+                warn!("version {version} should be rolled back ({why}), but {error}");
                 false
             }
         }

@@ -53,7 +53,7 @@ fn try_guard(state: &Path) -> Result<(), Box<dyn std::error::Error>> {
         ProgramStart::Over(over) => swap::write_journal(&Real, &places, &over)?,
         ProgramStart::PutBack(why) => {
             swap::put_back(&Real, &places, &journal, &why)?;
-            warn!("version {} is taken back: {why}", journal.version);
+            warn!("version {} is rolled back: {why}", journal.version);
         }
         ProgramStart::Trial(counted) => {
             swap::write_journal(&Real, &places, &counted)?;
@@ -130,7 +130,7 @@ pub fn watch(state: &Path) {
     }
     if let Err(error) = take_over(&places) {
         warn!(
-            "version {} should be taken back, but {error}",
+            "version {} should be rolled back, but {error}",
             known.version
         );
     }
@@ -146,7 +146,7 @@ fn take_over(places: &UpgradePaths) -> Result<(), SwapError> {
     };
     let why = "it got no tunnel in time, and did not say why";
     swap::put_back(&Real, places, &journal, why)?;
-    warn!("version {} is taken back: {why}", journal.version);
+    warn!("version {} is rolled back: {why}", journal.version);
     Ok(())
 }
 

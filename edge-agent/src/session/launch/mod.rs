@@ -258,7 +258,8 @@ fn send_with(control: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> io:
 
 /// Returns what an answer of the helper says; `None` if the shell runs.
 fn refusal_in(answer: &[u8]) -> Option<SessionRefusal> {
-    let unclear = || SessionRefusal::Failed("the session's helper ended without a word".to_owned());
+    let unclear =
+        || SessionRefusal::Failed("the session's helper ended without an answer".to_owned());
     let after_ready = answer.strip_prefix(&[READY]);
     match after_ready.unwrap_or(answer) {
         [] if after_ready.is_some() => None,

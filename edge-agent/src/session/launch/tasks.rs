@@ -164,7 +164,7 @@ impl fmt::Display for TaskLimit {
                  pids controller"
             ),
             Self::None => {
-                f.write_str("no bound: the agent is not root, or the system does not tell its own")
+                f.write_str("no bound: the agent is not root, or the system reports no limit")
             }
         }
     }

@@ -223,7 +223,7 @@ async fn ask(
             control,
             path: answer.path,
         }),
-        (None, None) => Err(unreachable("its helper ended without a word")),
+        (None, None) => Err(unreachable("its helper ended without an answer")),
     }
 }
 

@@ -33,7 +33,7 @@ pub enum RootError {
     },
     /// Something on the way to it is a link.
     #[error(
-        "the root {} is not served: a name in it is a symbolic link, which may come to lead elsewhere; give the folder's own path",
+        "the root {} is not served: a name in it is a symbolic link, which may later point elsewhere; give the folder's own path",
         Escaped(&path.to_string_lossy())
     )]
     Linked {

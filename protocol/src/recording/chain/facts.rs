@@ -36,7 +36,7 @@ pub enum Contradiction {
     #[error("it has an end of input that was not sent")]
     Eof,
     /// A forward of a number that the relay did not give.
-    #[error("it has a forward {0} that there was not")]
+    #[error("it has a forward {0} that did not exist")]
     ForwardAdded(u32),
     /// A forward began or ended twice.
     #[error("forward {0} begins or ends twice in it")]

@@ -173,7 +173,7 @@ pub(crate) enum CertificateDenied {
     #[error("it is signed with {}: sign with Ed25519, ECDSA, or RSA with SHA-2 (`ssh-keygen -t rsa-sha2-512 -s`)", Escaped(.0))]
     Signature(String),
     /// An RSA key within an attacker's reach.
-    #[error("an RSA key in it has {0} bits, and {MIN_RSA_BITS} are the least")]
+    #[error("an RSA key in it has {0} bits; the minimum is {MIN_RSA_BITS}")]
     WeakRsa(usize),
     /// Too early.
     #[error("it is not valid yet")]
@@ -181,11 +181,11 @@ pub(crate) enum CertificateDenied {
     /// Too late.
     #[error("it has expired")]
     Expired,
-    /// A certificate for anybody.
-    #[error("it names no principal, which would make it anybody's: sign with -n")]
+    /// A certificate for any user.
+    #[error("it names no principal, so it would be valid for any user: sign with -n")]
     NoPrincipal,
     /// More principals than are looked up.
-    #[error("it names {0} principals, and {MAX_CERTIFICATE_PRINCIPALS} are allowed")]
+    #[error("it names {0} principals; the maximum is {MAX_CERTIFICATE_PRINCIPALS}")]
     TooManyPrincipals(usize),
     /// None of its principals is a user's.
     #[error("none of its principals is a user's")]
@@ -205,10 +205,12 @@ pub(crate) enum CertificateDenied {
     #[error("its critical option \"{}\" is not known", Escaped(.0))]
     UnknownOption(String),
     /// An option that is known, with a value that is not.
-    #[error("its option \"{}\" has a value that is not understood", Escaped(.0))]
+    #[error("its option \"{}\" has an invalid value", Escaped(.0))]
     OptionValue(String),
     /// An option that the SSH library gives no means to enforce.
-    #[error("it asks for verification of the user at the security key, which cannot be seen here")]
+    #[error(
+        "it asks for verification of the user at the security key, which the relay cannot check"
+    )]
     VerifyRequired,
 }
 

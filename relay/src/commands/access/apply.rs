@@ -1,4 +1,4 @@
-//! `apply`: a policy document into force.
+//! `apply`: applies a policy document.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::commands::limits::MAX_POLICY_INPUT;
 use crate::commands::{Caller, Context, Failure, json};
 use crate::store::{Apply, Change};
 
-/// Put roles and users from a file into force
+/// Apply roles and users from a file
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay apply -f policy.toml --dry-run
@@ -40,7 +40,7 @@ The file, in TOML:
   keys = [\"ssh-ed25519 AAAA... alice@laptop\"]
   principals = [\"alice\"]
 
-All of it is applied, or nothing. What the file does not name stays as it is.")]
+All of it is applied, or nothing. What the file does not name is unchanged.")]
 pub(crate) struct Args {
     /// The file; - reads stdin
     #[arg(short, long, value_name = "FILE|-")]

@@ -29,7 +29,7 @@ use crate::store::{Device, NewLock};
   relay lock ls
 
 A lock is in force when the command returns: live sessions that it matches have ended, on every relay.
-Who is at the relay itself is never locked out.")]
+The relay's own shell is never locked.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: LockCommand,
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 enum LockCommand {
     /// Shut out one user
     User(LockArgs<UserName>),
-    /// Shut out everybody who has a role
+    /// Lock out all users of a role
     Role(LockArgs<RoleName>),
     /// End and refuse every session under an account, on all devices
     Login(LockArgs<Login>),
@@ -50,7 +50,7 @@ enum LockCommand {
     Device(LockArgs<String>),
     /// Shut out an address or a network
     Address(LockArgs<String>),
-    /// List the locks that stand
+    /// List the active locks
     #[command(visible_alias = "list")]
     Ls,
 }
@@ -65,7 +65,7 @@ where
     /// The text for those who are locked out
     #[arg(long, value_parser = message, default_value = "")]
     message: String,
-    /// The time that it lasts: 30s, 10m, 1h, 7d [default: until `unlock`]
+    /// The duration: 30s, 10m, 1h, 7d [default: until `unlock`]
     #[arg(long, value_parser = ttl)]
     ttl: Option<Duration>,
 }
@@ -222,7 +222,7 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
     let token = token.map(|token| about_token(&token, context.now, false));
     let token = token.unwrap_or_default();
     Ok(format!(
-        "lock {id}: {kind} {value} is shut out{until}\n{token}"
+        "lock {id}: {kind} {value} is locked{until}\n{token}"
     ))
 }
 

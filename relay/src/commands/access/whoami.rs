@@ -151,7 +151,8 @@ fn local(args: &Args) -> Result<String, Failure> {
             terms: None,
         });
     }
-    let text = "the relay's own administrator: who can read its state may do everything\n";
+    let text =
+        "the relay's own administrator: anyone who can read the state folder may do everything\n";
     Ok(text.to_owned())
 }
 
@@ -199,8 +200,8 @@ fn longest(terms: &Terms) -> String {
 
 fn lost(terms: &Terms) -> &'static str {
     match terms.on_disconnect {
-        OnDisconnect::Hup => "a terminal hangs up; what ignores that, or has none, goes on",
-        OnDisconnect::Leave => "the process goes on, with its terminal",
+        OnDisconnect::Hup => "the terminal is hung up; processes that ignore SIGHUP continue",
+        OnDisconnect::Leave => "the process continues, with its terminal",
         OnDisconnect::Kill => "the process is ended",
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn wait(store: &Store, before: i64) -> Result<Option<String>, S
                 CONFIRM_TIMEOUT.as_secs(),
             );
             return Ok(Some(format!(
-                "this is noted, but {count} did not confirm within {seconds} s: what runs there may go on; see `relay sessions`"
+                "this is stored, but {count} did not confirm within {seconds} s: sessions there may continue; see `relay sessions`"
             )));
         }
         sleep(CONFIRM_POLL).await;

@@ -116,7 +116,7 @@ impl BulkOptions {
     pub(crate) fn login(&self, user: &UserName) -> Result<Login, Invalid> {
         let own = || {
             Login::new(user.as_str()).map_err(|_| {
-                format!("\"{user}\" is the name of no account: say which one with --login").into()
+                format!("\"{user}\" is not a valid account name: name one with --login").into()
             })
         };
         self.login.clone().map_or_else(own, Ok)

@@ -170,7 +170,7 @@ fn label_map(given: Vec<Label>) -> Result<Labels, Failure> {
     }
     if labels.len() > MAX_LABELS {
         return Err(Failure(format!(
-            "{} labels are too many: a device may have {MAX_LABELS}",
+            "{} labels are too many; the maximum is {MAX_LABELS}",
             labels.len()
         )));
     }

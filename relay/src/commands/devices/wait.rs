@@ -58,7 +58,7 @@ async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, 
     loop {
         if let Some(when) = device.revoked {
             return Err(Failure(format!(
-                "{name} was revoked {when}: it does not come back"
+                "{name} was revoked {when}: it cannot reconnect"
             )));
         }
         if device.presence.state == PresenceState::Online {

@@ -29,7 +29,7 @@ use crate::store::RecordingFacts;
 pub(crate) struct Args {
     /// The recording's id, or the beginning of it
     id: String,
-    /// asciicast (version 3), json (one record a line), txt (what stood on the screen) or raw (the output's bytes)
+    /// asciicast (version 3), json (one record a line), txt (the screen's text) or raw (the output's bytes)
     #[arg(long, value_parser = format)]
     format: Format,
     /// The stream, for `raw`: stdin, stdout or stderr

@@ -35,7 +35,7 @@ pub(crate) use words::own_state;
   relay recordings grep 'sudo ' --since 7d
   relay recordings hold 3f9a --reason 'case 17'
 
-Who may `review` sees all, who may `review-own` sees their own. Each look into a recording is an audit event."
+Users with `review` see all recordings, users with `review-own` their own. Each access is an audit event."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -92,7 +92,7 @@ enum RecordingsCommand {
         #[arg(long, value_name = "TEXT", value_parser = crate::commands::access::lock::message, default_value = "")]
         reason: String,
     },
-    /// Let go of a recording that is held
+    /// Release a held recording
     Release {
         /// Its id, or the beginning of it
         id: String,
@@ -373,7 +373,7 @@ async fn remove(id: &str, caller: &Caller, context: &Context) -> Result<String, 
     let removed = context.facts.archive.remove(&facts).await;
     removed.map_err(|error| {
         Failure(format!(
-            "recording {id} is forgotten, but its files cannot be removed: {error}"
+            "the entry of recording {id} is removed, but its files cannot be removed: {error}"
         ))
     })?;
     Ok(format!("recording {id} removed\n"))

@@ -28,14 +28,14 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
   relay play 3f9a
   ssh -t -p 2222 relay play 3f9a --speed 2 --idle-limit 1s --from 1:30
 
-Ctrl-C ends it. Nothing of the recording but characters and colours reaches your terminal.")]
+Ctrl-C ends it. Only characters and colours of the recording reach your terminal.")]
 pub(crate) struct Args {
     /// The recording's id, or the beginning of it
     id: String,
     /// The factor of the speed
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = speed)]
     speed: f64,
-    /// Make longer pauses so short
+    /// Shorten longer pauses to this
     #[arg(long, value_name = "SPAN", value_parser = span)]
     idle_limit: Option<Duration>,
     /// Begin there: 1:30, or 90s

@@ -112,7 +112,7 @@ async fn revocations_are_listed_for_people_and_machines() {
     let fixture = Fixture::new().await;
     let text = format!("{FINGERPRINT}\nSHA1:Z1PfE2457ue6HfxSfpVRLrGieO8\n");
     let said = fixture.by(&Caller::Local, "ca revoke -", &text).await;
-    assert_eq!(said.out, "2 new revocations, 0 taken back, 2 in all\n");
+    assert_eq!(said.out, "2 new revocations, 0 removed, 2 in all\n");
     let said = fixture
         .by(&Caller::Local, "ca revoke - --replace --json", FINGERPRINT)
         .await;

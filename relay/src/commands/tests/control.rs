@@ -13,11 +13,11 @@ async fn a_lock_is_listed_until_it_is_removed() {
         .await;
     assert_eq!(
         said,
-        "lock 1: user alice is shut out until 2026-11-23 05:06 UTC\n"
+        "lock 1: user alice is locked until 2026-11-23 05:06 UTC\n"
     );
     assert_eq!(
         fixture.ok("lock device cam").await,
-        "lock 2: device cam is shut out\n"
+        "lock 2: device cam is locked\n"
     );
     fixture.ok("lock role operator").await;
     fixture.ok("lock login root").await;
@@ -99,11 +99,11 @@ async fn without_a_running_relay_no_wait_is_announced() {
     let said = fixture.run("lock login pi").await;
     assert_eq!(
         (said.code, said.out.as_str()),
-        (FAILED, "lock 2: login pi is shut out\n")
+        (FAILED, "lock 2: login pi is locked\n")
     );
     assert!(
         said.err
-            .starts_with("this is noted, but 1 relay did not confirm within 5 s"),
+            .starts_with("this is stored, but 1 relay did not confirm within 5 s"),
         "{}",
         said.err
     );

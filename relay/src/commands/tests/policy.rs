@@ -241,7 +241,7 @@ async fn assigned_role_is_not_removed() {
     apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
     let held = fixture.fails("role rm field-tech").await;
     assert!(
-        held.starts_with("role \"field-tech\" is what user \"alice\" has"),
+        held.starts_with("role \"field-tech\" is assigned to user \"alice\""),
         "{held}"
     );
     fixture.ok("user role rm alice field-tech").await;
@@ -365,7 +365,7 @@ async fn whoami_tells_roles_and_terms() {
         "alice: roles field-tech\n",
         "idle timeout  15 minutes (role field-tech)\n",
         "max session   no limit\n",
-        "lost client   a terminal hangs up; what ignores that, or has none, goes on\n",
+        "lost client   the terminal is hung up; processes that ignore SIGHUP continue\n",
         "sessions      at most 5",
         "channels      at most 10 per connection\n",
         "recording     strict, what is typed without an echo is redacted\n",

@@ -208,7 +208,7 @@ pub(crate) enum FormError {
     },
     /// A name among what is denied.
     #[error(
-        "{place}.forward.deny: {rule} is a name, and who may not use it can use its address: deny an address or network"
+        "{place}.forward.deny: {rule} is a name, and a user can bypass it by its address: deny an address or network"
     )]
     DeniedName {
         /// The place in the role that is at fault.

@@ -144,7 +144,7 @@ fn one_line(value: &toml::Value) -> String {
     }
 }
 
-/// Returns a key, quoted where it cannot stand bare.
+/// Returns a key, quoted where TOML requires it.
 #[must_use]
 fn bare_key(key: &str) -> String {
     let bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');

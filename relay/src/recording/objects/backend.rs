@@ -64,7 +64,7 @@ pub(crate) enum StorageError {
         source: io::Error,
     },
     /// Anybody can read it.
-    #[error("the recordings' credentials {0} can be read by everybody: chmod 600 it")]
+    #[error("the recordings' credentials {0} can be read by other accounts: chmod 600 it")]
     Open(PathBuf),
     /// It holds something else.
     #[error(

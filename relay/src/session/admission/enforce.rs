@@ -192,7 +192,7 @@ async fn cut_revoked(sessions: &Sessions, store: &Store) -> Result<Vec<Arc<Life>
         let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;
         };
-        info!(%device, "a revoked device is cut off");
+        info!(%device, "the tunnel of a revoked device is closed");
         let ending = Ending {
             cause: Cause::Access,
             why: "the device was revoked".into(),

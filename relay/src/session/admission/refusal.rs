@@ -14,7 +14,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
         SessionRefusal::NoAccount => format!("{device} runs no account \"{login}\""),
         SessionRefusal::AccountLocked => {
             format!(
-                "account \"{login}\" on {device} is locked or expired: on the device, `usermod -p '*' {login}` lets keys in, and `usermod -e '' {login}` takes an expiry away"
+                "account \"{login}\" on {device} is locked or expired: on the device, `usermod -p '*' {login}` enables logins by key, and `usermod -e '' {login}` removes the expiry"
             )
         }
         SessionRefusal::NoShell => {
@@ -70,7 +70,7 @@ pub(crate) fn sentence(device: &DeviceName, login: &Login, why: &SessionRefusal)
 #[must_use]
 pub(crate) fn mosh(device: &DeviceName) -> String {
     format!(
-        "mosh needs UDP straight to {device}, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network"
+        "mosh needs direct UDP to {device}, which is behind NAT: use `ssh`, whose sessions outlive a device's change of network"
     )
 }
 

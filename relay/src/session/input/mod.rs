@@ -57,7 +57,7 @@ pub(crate) enum PushError {
     #[error("the session has ended")]
     Ended,
     /// It is full, and nothing was taken for [`STALLED_CHANNEL`].
-    #[error("the device took nothing for {} s", STALLED_CHANNEL.as_secs())]
+    #[error("the device accepted no data for {} s", STALLED_CHANNEL.as_secs())]
     Stalled,
 }
 

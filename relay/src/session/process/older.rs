@@ -25,7 +25,7 @@ pub(crate) fn fit(
     {
         let length = pty.term.len();
         sentences.push(format!(
-            "TERM is not passed on: it has {length} bytes, and {OLD_MAX_TERM} is the maximum, because {older}"
+            "TERM is not passed on: it has {length} bytes; the maximum is {OLD_MAX_TERM}, because {older}"
         ));
         pty.term.clear();
     }

@@ -62,7 +62,7 @@ pub(crate) async fn forget(recorded: Option<Recorded>) {
     }) = recorded
         && let Err(error) = recordings.over(&watched, Closing::default(), true).await
     {
-        error!(%error, "a recording that did not begin is not forgotten");
+        error!(%error, "cannot remove the entry of a recording that did not begin");
     }
 }
 

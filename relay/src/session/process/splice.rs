@@ -181,7 +181,7 @@ async fn keep(recorded: Option<&Recorded>, end: &End, refused: bool) {
         },
     };
     if let Err(error) = recordings.over(watched, closing, refused).await {
-        warn!(session = %watched.id, %error, "what was seen of a session is not kept");
+        warn!(session = %watched.id, %error, "cannot store a session's digests");
     }
 }
 
@@ -349,7 +349,7 @@ async fn note(recorded: Option<&Recorded>) -> End {
         match recordings.note(watched).await {
             Ok(()) => noted = seen,
             Err(error) => {
-                warn!(session = %watched.id, %error, "what is seen of a session is not kept")
+                warn!(session = %watched.id, %error, "cannot store a session's digests")
             }
         }
     }

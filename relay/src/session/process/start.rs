@@ -190,7 +190,7 @@ impl Sessions {
         let ClonePair { first, second } = self.tunnels.clones.pair(device.id)?;
         let name = &device.name;
         Some(format!(
-            "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` says what to do"
+            "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` shows the remedy"
         ))
     }
 }
@@ -205,7 +205,7 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, Refusal> {
     if sftp.is_some() && minor < TERMS_MINOR {
         return Err(Refusal::OldAgent {
             device: authorized.device().name.clone(),
-            what: format!("hold sftp to what your roles say ({held})"),
+            what: format!("restrict sftp as your roles require ({held})"),
         });
     }
     let on_disconnect = authorized.terms().on_disconnect.into();
@@ -290,7 +290,7 @@ mod tests {
         let held = authorized("sftp = { read_only = true, root = '/srv' }", Ability::Sftp);
         assert_eq!(
             terms(&held, TERMS_MINOR - 1).unwrap_err().to_string(),
-            "the agent on kitchen-cam is too old to hold sftp to what your roles say (read-only, within /srv): update it"
+            "the agent on kitchen-cam is too old to restrict sftp as your roles require (read-only, within /srv): update it"
         );
         let sftp = terms(&held, TERMS_MINOR).unwrap().sftp.unwrap();
         assert_eq!((sftp.read_only, sftp.root.as_deref()), (true, Some("/srv")));

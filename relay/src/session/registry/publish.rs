@@ -33,7 +33,7 @@ pub(crate) async fn run(sessions: Arc<Sessions>) {
                 sleep(REGISTRY_FLUSH).await;
             }
             Err(error) => {
-                warn!(%error, "the store does not take the list of live sessions");
+                warn!(%error, "cannot store the list of live sessions");
                 sleep(LEASE_RETRY).await;
             }
         }

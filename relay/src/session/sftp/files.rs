@@ -115,7 +115,7 @@ impl<'a> Files<'a> {
             return;
         };
         if let Err(error) = recordings.unfollowed(watched.id, why).await {
-            warn!(session = %watched.id, %error, "that a session is not followed is not kept");
+            warn!(session = %watched.id, %error, "cannot store that the file operations of a session are not followed");
         }
     }
 }

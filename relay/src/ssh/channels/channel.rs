@@ -217,7 +217,7 @@ pub(crate) enum RequestRefusal {
     #[error("no second terminal: the channel has one")]
     SecondTerminal,
     /// The terminal's name is too long.
-    #[error("no terminal: TERM has {0} bytes, and {MAX_TERM} is the maximum")]
+    #[error("no terminal: TERM has {0} bytes; the maximum is {MAX_TERM}")]
     LongTerm(usize),
     /// It holds a zero byte.
     #[error("no terminal: TERM holds a zero byte")]
@@ -242,13 +242,13 @@ pub(crate) enum RequestRefusal {
 #[derive(Clone, Copy, Debug, Error)]
 pub(crate) enum VariableError {
     /// There are as many as there may be.
-    #[error("{MAX_ENV} variables are the maximum")]
+    #[error("there are too many; the maximum is {MAX_ENV}")]
     TooMany,
     /// Its name is too long.
-    #[error("its name has {0} bytes, and {MAX_ENV_NAME} is the maximum")]
+    #[error("its name has {0} bytes; the maximum is {MAX_ENV_NAME}")]
     LongName(usize),
     /// Its value is too long.
-    #[error("its value has {0} bytes, and {MAX_ENV_VALUE} is the maximum")]
+    #[error("its value has {0} bytes; the maximum is {MAX_ENV_VALUE}")]
     LongValue(usize),
     /// All together are too long.
     #[error("the environment of a session has at most {MAX_ENV_BYTES} bytes")]

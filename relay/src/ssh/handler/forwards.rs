@@ -101,7 +101,7 @@ impl Handler {
 
     /// Returns where a forward to a Unix socket leads, and the number of other channels.
     pub(super) fn route_to_path(&mut self, path: &str) -> Result<(u32, ChannelRoute), Refusal> {
-        let (login, device) = self.through("has no sockets for anybody")?;
+        let (login, device) = self.through("forwards no Unix sockets")?;
         let to = Destination::path(Direction::Out, path)?;
         let count = self.channels.count(Purpose::Forward)?;
         Ok((count, ChannelRoute::Through(login, device, to)))

@@ -507,8 +507,7 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Self::Error> {
         if command.len() > MAX_COMMAND {
             let length = command.len();
-            let sentence =
-                format!("the command has {length} bytes, and {MAX_COMMAND} is the maximum");
+            let sentence = format!("the command has {length} bytes; the maximum is {MAX_COMMAND}");
             self.channels.say(channel, &sentence, session)?;
             session.channel_failure(channel)?;
             return Ok(());
@@ -524,9 +523,8 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Self::Error> {
         if name.len() > MAX_SUBSYSTEM {
             let length = name.len();
-            let sentence = format!(
-                "the subsystem's name has {length} bytes, and {MAX_SUBSYSTEM} is the maximum"
-            );
+            let sentence =
+                format!("the subsystem's name has {length} bytes; the maximum is {MAX_SUBSYSTEM}");
             self.channels.say(channel, &sentence, session)?;
             session.channel_failure(channel)?;
             return Ok(());

@@ -27,7 +27,7 @@ pub(crate) struct Authority {
 pub(crate) enum AuthorityError {
     /// The key is trusted under another name.
     #[error(
-        "{fingerprint} is trusted already, as \"{name}\": take that away first (`relay ca rm {name}`)"
+        "{fingerprint} is trusted already, as \"{name}\": remove that first (`relay ca rm {name}`)"
     )]
     Known {
         /// The key.
@@ -38,8 +38,8 @@ pub(crate) enum AuthorityError {
     /// Another authority has the name.
     #[error("there is another authority \"{0}\": give this one another name with --name")]
     NameTaken(String),
-    /// No more are taken.
-    #[error("{MAX_AUTHORITIES} authorities are trusted, and no more are taken: see `relay ca ls`")]
+    /// There are too many.
+    #[error("{MAX_AUTHORITIES} authorities are trusted, which is the maximum: see `relay ca ls`")]
     TooMany,
     /// The store failed.
     #[error(transparent)]

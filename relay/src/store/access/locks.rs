@@ -29,7 +29,7 @@ pub(crate) struct NewLock {
 pub(crate) enum LockError {
     /// There are too many.
     #[error(
-        "there are {MAX_LOCKS} locks, and no more can be had: remove some (`relay lock ls`), or lock a role or a network"
+        "there are {MAX_LOCKS} locks, which is the maximum: remove some (`relay lock ls`), or lock a role or a network"
     )]
     TooMany,
     /// The store failed.

@@ -35,7 +35,7 @@ pub(crate) enum RevokedThing {
 /// A revocation, as a listing shows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Revocation {
-    /// The id by which it can be taken back.
+    /// The id that removes it.
     pub id: i64,
     /// The thing that is revoked.
     pub thing: RevokedThing,
@@ -59,7 +59,7 @@ pub(crate) struct RevocationChange {
 pub(crate) enum RevocationError {
     /// Too many.
     #[error(
-        "more than {MAX_REVOCATIONS} revocations are not kept: revoke ranges of serial numbers, or an authority"
+        "the maximum is {MAX_REVOCATIONS} revocations: revoke ranges of serial numbers, or an authority"
     )]
     TooMany,
     /// There is nothing of that id or fingerprint.

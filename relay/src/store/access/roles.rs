@@ -22,7 +22,7 @@ pub(crate) enum RoleError {
     Preset(RoleName),
     /// Users have it.
     #[error(
-        "role \"{role}\" is what {holders} has: take it from them first (`relay user role rm NAME {role}`)",
+        "role \"{role}\" is assigned to {holders}: remove it there first (`relay user role rm NAME {role}`)",
         holders = holders_text(.holders)
     )]
     Held {

@@ -63,7 +63,7 @@ pub(crate) enum EnrolError {
     #[error("this device was revoked: give it a new identity and a new token")]
     Revoked,
     /// The device's labels and the token's together are too many.
-    #[error("{0} labels are too many: the token's and the device's together may be {MAX_LABELS}")]
+    #[error("the token and the device give {0} labels together; the maximum is {MAX_LABELS}")]
     TooManyLabels(usize),
     /// The store failed.
     #[error(transparent)]

@@ -35,7 +35,7 @@ async fn transaction_held_too_long_gives_up_its_turn() {
     let late = held.meta_set("late", "x").await.unwrap_err();
     assert_eq!(
         late.to_string(),
-        "a change was not finished within 0 s and was taken back: try again"
+        "a change was not finished within 0 s and was rolled back: try again"
     );
     let committed = held.commit().await;
     assert!(matches!(committed, Err(StoreError::Expired(_))));

@@ -129,7 +129,7 @@ fn dial(at: &SocketPath) -> Result<OwnedFd, SessionRefusal> {
     }
     let kind = fstat(&found).map(|stat| FileType::from_raw_mode(stat.st_mode));
     if !matches!(kind, Ok(FileType::Socket)) {
-        return Err(unreachable("it is no socket"));
+        return Err(unreachable("it is not a socket"));
     }
     connect_to(&found).map_err(|error| unreachable(&reason(error)))
 }
@@ -267,7 +267,7 @@ fn reason(error: Errno) -> String {
         Errno::NOENT | Errno::NOTDIR => "there is no such socket".to_owned(),
         Errno::CONNREFUSED => "connection refused".to_owned(),
         Errno::ACCESS | Errno::PERM => "the account may not open it".to_owned(),
-        Errno::PROTOTYPE => "it is no socket for a stream".to_owned(),
+        Errno::PROTOTYPE => "it is not a stream socket".to_owned(),
         Errno::AGAIN => "no answer".to_owned(),
         error => io::Error::from(error).to_string(),
     }

@@ -26,7 +26,7 @@ OpenSSH's clients with `UpdateHostKeys yes` learn the next key at a login betwee
 line `@cert-authority` of `relay ssh-config` for the relay need no update: both keys are certified by the relay's host
 CA, which stays.")]
     Rotate {
-        /// Put the next key into the present one's place
+        /// Replace the current key with the next one
         #[arg(long)]
         finish: bool,
     },

@@ -21,7 +21,7 @@ pub(crate) enum ListError {
     #[error("{0} is a private key: give the public one, which ends in .pub")]
     Private(String),
     #[error(
-        "{0} revokes nothing: expected public keys, SHA256:…, or a list of `ssh-keygen -k`; with --replace, an empty one takes all back"
+        "{0} revokes nothing: expected public keys, SHA256:…, or a list of `ssh-keygen -k`; with --replace, an empty one removes all revocations"
     )]
     Empty(String),
     #[error("{0} has more than {MAX_REVOCATIONS} lines: make a list with `ssh-keygen -k`")]

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum CaCommand {
-    /// Take the user certificates that an authority signs
+    /// Trust the user certificates that an authority signs
     #[command(after_help = "Examples:
   relay ca trust corp_ca.pub --name corp
   ssh-keygen -s corp_ca -I alice-laptop -n alice -V +8h -z 17 id_ed25519.pub     on the authority's machine
@@ -62,21 +62,21 @@ the certificate permits: `-O no-pty`, `-O force-command=…` and `-O source-addr
         #[arg(value_name = "FINGERPRINT|NAME")]
         authority: String,
     },
-    /// Revoke certificates, and keys of users and authorities; live sessions that stand on them end
+    /// Revoke certificates, and keys of users and authorities; live sessions that use them end
     #[command(after_help = "Examples:
   ssh-keygen -k -f revoked.krl -s corp_ca.pub spec && relay ca revoke revoked.krl
   relay ca revoke stolen_laptop.pub
   echo SHA256:3fQ… | relay ca revoke -
-  relay ca revoke --replace revoked.krl      what is not in it is revoked no more, as sshd's RevokedKeys
+  relay ca revoke --replace revoked.krl      what is not in it is no longer revoked, as sshd's RevokedKeys
   relay ca revoke --replace empty.txt        nothing is revoked any more
 
 FILE is a revocation list of `ssh-keygen -k` (its signature is not verified: it is you who hands it in), or
-has a public key, SHA256:… or SHA1:… on each line. Without --replace nothing is ever taken back by it.")]
+has a public key, SHA256:… or SHA1:… on each line. Without --replace it removes no revocation.")]
     Revoke {
         /// A revocation list, public keys or fingerprints; - reads stdin
         #[arg(value_name = "FILE|-")]
         file: String,
-        /// Let FILE be all that is revoked
+        /// Replace the whole list with FILE
         #[arg(long)]
         replace: bool,
     },
@@ -212,7 +212,7 @@ async fn run(
             }
             let (name, fingerprint) = (removed.name, removed.fingerprint);
             Ok(format!(
-                "authority {name} ({fingerprint}) is trusted no more: its certificates are refused from now on\n"
+                "authority {name} ({fingerprint}) is no longer trusted: its certificates are refused from now on\n"
             ))
         }
         CaCommand::Revoke { file, replace } => {
@@ -399,7 +399,7 @@ fn changed(change: RevocationChange, as_json: bool) -> Result<String, Failure> {
         });
     }
     let new = count(added, "new revocation");
-    Ok(format!("{new}, {removed} taken back, {total} in all\n"))
+    Ok(format!("{new}, {removed} removed, {total} in all\n"))
 }
 
 impl RevocationJson {

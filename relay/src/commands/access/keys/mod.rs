@@ -41,7 +41,7 @@ pub(crate) enum KeyFileError {
 pub(crate) enum LineError {
     #[error("expected a public key like `ssh-ed25519 AAAA… comment`, found something else")]
     NoKey,
-    #[error("options before a key are not kept: give the key alone")]
+    #[error("options before a key are not supported: give the key alone")]
     Options,
     #[error("a certificate is not a key: give the public key that it certifies")]
     Certificate,

@@ -115,7 +115,7 @@ fn each_wrong_line_says_what_was_expected_and_what_came() {
     says("hello world", "found something else");
     says(
         &format!("command=\"ls\" {ED25519}"),
-        "options before a key are not kept",
+        "options before a key are not supported",
     );
     says(
         &line("ssh-ed25519-cert-v01@openssh.com", &[b"x"]),

@@ -74,7 +74,7 @@ The same command a second time changes nothing. A user without a role may do not
         /// The name of the user
         name: UserName,
     },
-    /// Allow nothing to a user, and end what runs; keys and roles are kept
+    /// Disable a user and end their sessions; keys and roles are kept
     Disable {
         /// The name of the user
         name: UserName,
@@ -84,7 +84,7 @@ The same command a second time changes nothing. A user without a role may do not
         /// The name of the user
         name: UserName,
     },
-    /// Note a user's e-mail address; an empty one takes it away
+    /// Note a user's e-mail address; an empty one removes it
     Email {
         /// The name of the user
         name: UserName,
@@ -92,13 +92,13 @@ The same command a second time changes nothing. A user without a role may do not
         #[arg(value_parser = email_or_none)]
         address: Option<String>,
     },
-    /// Give or take a role
+    /// Add or remove roles
     #[command(subcommand)]
     Role(UserRoleCommand),
     /// Add or remove a key of a user
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Add or remove what a certificate may name a user by
+    /// Add or remove certificate principals
     #[command(subcommand)]
     Principal(PrincipalCommand),
 }
@@ -170,7 +170,7 @@ enum KeyCommand {
         #[command(flatten)]
         key: KeyArg,
     },
-    /// Take a key from a user
+    /// Remove a key from a user
     #[command(after_help = "Example:
   relay user key rm alice SHA256:3fQ…
 

@@ -1,4 +1,4 @@
-//! Users and roles that look careless.
+//! Users and roles that look unsafe.
 
 use super::{Finding, Level};
 use crate::access::policy::{Ability, Subject};
@@ -26,7 +26,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
     let quiet = found.is_empty();
     if quiet {
         let (users, roles) = (count(users.len(), "user"), count(roles.len(), "role"));
-        let message = format!("{users}, {roles} beside the presets, nothing careless");
+        let message = format!("{users}, {roles} beside the presets, nothing unsafe");
         found.push(Finding::new(Level::Ok, "access", message));
     }
     Ok(found)
@@ -80,7 +80,7 @@ fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {
     for name in &user.roles {
         if !is_preset(name) && !roles.iter().any(|role| role.name.as_str() == name) {
             warn(format!(
-                "user {} has the role {name}, which there is not",
+                "user {} has the role {name}, which does not exist",
                 user.name
             ));
         }

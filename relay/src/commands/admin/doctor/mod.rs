@@ -1,4 +1,4 @@
-//! `doctor`: what is wrong with this relay, or careless. A *problem* has to be repaired and makes the exit
+//! `doctor`: what is wrong with this relay, or unsafe. A *problem* has to be repaired and makes the exit
 //! status 1; a *warning* is a choice that may have been meant.
 
 mod access;
@@ -23,7 +23,7 @@ const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 /// The time that other relays' clocks may be ahead.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
-/// Look for what is wrong or careless with this relay
+/// Check this relay and show remedies
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay doctor
@@ -175,7 +175,7 @@ async fn clock(context: &Context) -> Vec<Finding> {
     const CHECK: &str = "clock";
     let now = context.now;
     if now < EARLIEST {
-        let message = format!("it is {now}, which cannot be: set the clock, or wait for NTP");
+        let message = format!("it is {now}, which is not possible: set the clock, or wait for NTP");
         return vec![Finding::new(Level::Problem, CHECK, message)];
     }
     match context.store.newest_time().await {

@@ -59,7 +59,7 @@ enum DevicesCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         labels: Vec<LabelChange>,
     },
-    /// End trust in a device for ever: its tunnel is closed, its key refused, its name free
+    /// End trust in a device permanently: its tunnel is closed, its key refused, its name free
     #[command(
         after_help = "If others can still join with the token that the device enrolled with, the answer names it."
     )]

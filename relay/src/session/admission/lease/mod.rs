@@ -183,7 +183,7 @@ impl Leases {
         match timeout(STORE_TIMEOUT, taken).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => {
-                warn!(%error, "no slot can be taken in the store");
+                warn!(%error, "cannot take a slot in the store");
                 Err(LeaseError::Unavailable)
             }
             Err(_) => Err(LeaseError::Unavailable),
@@ -231,7 +231,7 @@ impl Releaser {
                 return;
             };
             while let Err(error) = leases.give_back(&batch).await {
-                warn!(%error, "the store does not take slots back");
+                warn!(%error, "cannot release slots in the store");
                 sleep(LEASE_RETRY).await;
             }
             for freed in batch.drain(..) {

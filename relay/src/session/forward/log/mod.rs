@@ -154,7 +154,7 @@ impl RecordedForward {
             ..
         } = &**standing;
         if let Err(error) = recordings.forward_over(watched, *number, &seen).await {
-            warn!(recording = %standing.id, number, %error, "what passed on a forward is not kept");
+            warn!(recording = %standing.id, number, %error, "cannot store a forward's counters");
         }
     }
 }
@@ -398,7 +398,7 @@ async fn keep(
     // The device may have ended it, or be gone.
     let _ = send.finish();
     if let Err(error) = recordings.over(&watched, Closing::default(), false).await {
-        error!(recording = %standing.id, %error, "a recording of forwards that is over is not noted as that");
+        error!(recording = %standing.id, %error, "cannot store the end of a recording of forwards");
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Apply {
 pub(crate) enum ApplyError {
     /// A user has a role that there is not, or not any more.
     #[error(
-        "no role \"{role}\", and {holders} would have it: name it in the file, or take it from them",
+        "no role \"{role}\", and {holders} would have it: name it in the file, or remove it from them",
         holders = holders_text(.holders)
     )]
     UnknownRole {
