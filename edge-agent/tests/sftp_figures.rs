@@ -89,7 +89,7 @@ impl Figures {
     }
 }
 
-/// How long a batch takes, and the processor time of it.
+/// Returns how long a batch takes, and the processor time of it.
 fn timed(server: &str, folder: &Path, batch: &str) -> (f64, f64) {
     let copy = folder.join("copy");
     let _ = fs::remove_file(&copy);

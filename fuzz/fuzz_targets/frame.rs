@@ -32,7 +32,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     }
 });
 
-/// What was seen, and whether the bytes ended between two frames.
+/// Returns what was seen, and whether the bytes ended between two frames.
 fn read<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Seen>, Result<bool, CodecError>) {
     let mut reader = FrameReader::default();
     let mut seen = Vec::new();

@@ -109,7 +109,7 @@ fn message(frame: Frame) -> Result<SessionMessage, DataStream> {
     })
 }
 
-/// What the relay takes of a device's process.
+/// Checks what the relay accepts of a device's process.
 fn of_a_process(agent: bool, frames: &[Frame]) {
     let mut session = RelayProcess::new(agent);
     let (mut accepted, mut ends, mut last) = (0, 0, None);
@@ -143,7 +143,7 @@ fn of_a_process(agent: bool, frames: &[Frame]) {
     }
 }
 
-/// What the relay takes of a device's forward.
+/// Checks what the relay accepts of a device's forward.
 fn of_a_forward(kind: ForwardKind, frames: &[Frame]) {
     let mut session = RelayForward::new(kind);
     let (mut accepted, mut addresses, mut ends, mut last) = (0, 0, 0, None);
@@ -187,7 +187,7 @@ fn of_a_forward(kind: ForwardKind, frames: &[Frame]) {
     }
 }
 
-/// What a device takes of its relay on a process's stream, after the `Open`.
+/// Checks what a device accepts of its relay on a process's stream, after the `Open`.
 fn to_a_process(frames: &[Frame]) {
     let mut session = DeviceProcess::new(&open());
     let mut ends = 0;
@@ -207,7 +207,7 @@ fn to_a_process(frames: &[Frame]) {
     session.handle_peer_gone(Duration::ZERO, Departure::Lost);
 }
 
-/// What a device takes of its relay on a forward's stream, after the `Open`.
+/// Checks what a device accepts of its relay on a forward's stream, after the `Open`.
 fn to_a_forward(kind: ForwardKind, frames: &[Frame]) {
     let mut forward = DeviceForward::new(kind);
     let mut ends = 0;
@@ -227,7 +227,7 @@ fn to_a_forward(kind: ForwardKind, frames: &[Frame]) {
     forward.handle_peer_gone();
 }
 
-/// What the relay takes on a control stream.
+/// Checks what the relay accepts on a control stream.
 fn of_the_agent(messages: &[Control]) {
     let mut order = ControlOrder::default();
     let (mut hellos, mut enrols) = (0, 0);
@@ -254,7 +254,7 @@ fn of_the_agent(messages: &[Control]) {
     }
 }
 
-/// What the relay takes of a recording.
+/// Checks what the relay accepts of a recording.
 fn of_uploads(messages: &[Upload]) {
     let mut ingest = Ingest::new(SESSION);
     let (mut settled, mut kept) = (0, 0);

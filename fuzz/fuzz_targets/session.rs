@@ -1,5 +1,5 @@
-//! Operations on the device's sessions, with a process and without, in any order and at any time: what they ask of their
-//! drivers must make sense whatever the relay sends and however the process or the connection ends.
+//! Operations on the device's sessions, with a process and without, in any order and at any time: what they ask of
+//! their drivers must make sense whatever the relay sends and however the process or the connection ends.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

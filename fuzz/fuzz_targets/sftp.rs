@@ -39,7 +39,7 @@ fn read(packet: &[u8]) {
     }
 }
 
-/// Whatever a name holds, the answer that tells it is one packet.
+/// Checks that an answer with any name is one packet.
 fn echo(id: u32, path: &[u8]) {
     let mut answers = SftpAnswers::default();
     let named = answers.names(id, |names| {

@@ -9,8 +9,8 @@ use crate::harness::{Relay, Site, Way, memory, own_login};
 use hostile::operator::raw::Raw;
 use hostile::operator::{open, request};
 
-/// What one of them may cost, in bytes of the relay's memory: some queues and their packets, and what an allocator
-/// keeps of it.
+/// The most that one of them may cost, in bytes of the relay's memory: some queues and their packets, and what an
+/// allocator keeps of it.
 const BEARABLE: u64 = 48 << 20;
 
 /// A site, and the memory that its relay had before.

@@ -20,7 +20,7 @@ use crate::harness::{
 struct OwnAgent {
     _program: Running,
     folder: TempDir,
-    /// How `ssh-add -l` names the key.
+    /// The name of the key in `ssh-add -l`.
     key: String,
 }
 
@@ -70,7 +70,7 @@ impl OwnAgent {
     }
 }
 
-/// What the audit log has on agents.
+/// Returns what the audit log has on agents.
 #[track_caller]
 fn rows(relay: &Relay) -> Vec<Value> {
     let rows = relay.admin(&["audit", "--event", "agent.forward", "--json"]);

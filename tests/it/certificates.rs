@@ -87,7 +87,7 @@ impl Fixture {
         run(self.ssh(way).arg(line))
     }
 
-    /// Whether carol is let in, by a connection that asks for nothing but that.
+    /// Returns whether carol is let in, by a connection that asks for nothing but that.
     #[track_caller]
     fn is_let_in(&self) -> bool {
         run(self.carol.console().arg("whoami")).code() == 0

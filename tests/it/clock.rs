@@ -10,7 +10,7 @@ use crate::harness::{
     Device, Emulated, Relay, SOON, User, Way, command, needs_program, run, wait_for,
 };
 
-/// What a device is called, what its clock shows when a program starts, and that in seconds since 1970.
+/// A device's name, the time of its clock when a program starts, and that in seconds since 1970.
 const DATES: [(&str, &str, i64); 4] = [
     ("before-1970", "@1969-12-31 23:00:00", -3_600),
     ("of-1970", "@1970-01-01 00:01:00", 60),

@@ -11,7 +11,7 @@ use crate::harness::{
     Device, Output, Relay, Running, SOON, Terminal, Way, own_login, run, wait_until,
 };
 
-/// Where an agent keeps what it belongs to.
+/// The file of an agent's membership.
 const MEMBERSHIP: &str = "membership";
 
 fn parse(token: &str) -> Token {

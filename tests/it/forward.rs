@@ -49,7 +49,7 @@ impl Tunnel {
     }
 }
 
-/// What the audit log has on forwards.
+/// Returns what the audit log has on forwards.
 #[track_caller]
 fn forwards(relay: &Relay) -> Vec<Value> {
     let rows = relay.admin(&["audit", "--event", "port.forward", "--json"]);

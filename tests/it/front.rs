@@ -237,7 +237,7 @@ fn who_does_not_log_in_has_the_grace_time_and_no_more() {
     session.wait(SOON).ok();
 }
 
-/// What is no SSH client's first line ends the connection at once, and not after the grace time.
+/// A first line that is not an SSH client's ends the connection at once, and not after the grace time.
 #[test]
 fn other_first_line_is_refused_at_once() {
     let relay = Relay::start();

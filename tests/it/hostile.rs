@@ -56,7 +56,7 @@ fn second_hello_ends_the_tunnel() {
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
-/// What is locked by the account's other name passes nothing, whether the device looks for it or not.
+/// An account that is locked by its other name passes nothing, whether or not the device looks for it.
 #[test]
 fn account_locked_by_another_name_sends_nothing() {
     let siege = Siege::new("root-by-another-name", 3);

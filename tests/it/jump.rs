@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use crate::harness::{Device, Relay, SOON, Site, User, Way, command, own_login, run, wait_until};
 
-/// What `relay ssh-config` prints of its certificate authority: the type and the key.
+/// Returns what `relay ssh-config` prints of its certificate authority: the type and the key.
 #[track_caller]
 fn authority(relay: &Relay) -> String {
     let lines = relay.admin(&["ssh-config", "--known-hosts"]).ok().out();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Device, Relay, SOON, Terminal, Way, command, own_login, wait_until};
 use network::Network;
 
-/// What a shell may stall at most: 3 s is what the product promises; a loaded machine gets as much again.
+/// The most that a shell may stall: 3 s is what the product promises; a loaded machine gets as much again.
 const STALL: Duration = Duration::from_secs(6);
 
 #[test]

@@ -11,14 +11,14 @@ use crate::harness::{
     wait_until,
 };
 
-/// What one stalled session may cost.
+/// The most that one stalled session may cost.
 const RELAY_BYTES: u64 = 4 << 20;
 const AGENT_BYTES: u64 = 1 << 20;
 
 /// After so long with nothing taken a channel in the way of others is closed, and a little more.
 const STALLED_CHANNEL: Duration = Duration::from_secs(70);
 
-/// How long the stalled sessions are watched; `cargo xtask soak` makes it ten minutes.
+/// Returns how long the stalled sessions are watched; `cargo xtask soak` makes it ten minutes.
 fn soak() -> Duration {
     let seconds = std::env::var("HOLDFAST_SOAK_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(20))

@@ -48,7 +48,7 @@ fn wait_state(relay: &Relay, state: &str) -> Value {
     })
 }
 
-/// What `export --format json` tells.
+/// Returns what `export --format json` tells.
 #[track_caller]
 fn exported(relay: &Relay, id: &str) -> Vec<Value> {
     let out = relay.export(id, "json");

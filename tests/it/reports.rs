@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Device, Relay, SOON};
 
-/// Where stdout leads.
+/// The target of stdout.
 #[derive(Clone, Copy, Debug)]
 enum StdoutTarget {
     ClosedPipe,
@@ -62,7 +62,7 @@ fn answers(command: Command, to: StdoutTarget, done: i32) {
     }
 }
 
-/// What was done is done, whether or not it can be said.
+/// Checks that the command is done, whether or not its report can be written.
 #[track_caller]
 fn reports(command: Command, to: StdoutTarget) {
     let shown = format!("{command:?}");

@@ -13,7 +13,7 @@ use crate::harness::{Device, Relay, Running, SOON, Way, own_login, run, wait_for
 /// The shortest keepalive that an agent takes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// How long anything may take that happens at once.
+/// The time that anything may take that happens at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[test]
@@ -33,7 +33,7 @@ fn a_relay_that_crashed_is_found_again_by_the_same_agent() {
     alice.exec(Way::Direct, device.name(), "true").ok();
 }
 
-/// However long its next beat is away: the relay that starts again calls it.
+/// The relay that starts again calls it, however long its next beat is away.
 #[test]
 fn idle_device_is_back_soon_after_a_crash() {
     let mut relay = Relay::start();

@@ -36,7 +36,8 @@ fn sftp(user: &User, way: Way, login: &str, batch: &str) -> Output {
     run_with_input(&mut sftp, batch.as_bytes())
 }
 
-/// What was done with files below a folder, by the audit log: operation, path, outcome and bytes that were written.
+/// Returns what was done with files below a folder, by the audit log: operation, path, outcome and bytes that were
+/// written.
 fn logged(site: &Site, below: &Path) -> Vec<(String, String, String, u64)> {
     let rows = ["audit", "--event", "sftp", "--json", "--limit", "0"];
     let rows = site.relay.admin(&rows).ok().out();

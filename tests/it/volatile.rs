@@ -2,7 +2,8 @@
 
 use crate::harness::{Relay, agent_program, command, is_root, run};
 
-/// A script that mounts an overlay at `$1/over`: its changes go to a tmpfs, or to the disk. It then runs the rest of its line.
+/// A script that mounts an overlay at `$1/over`: its changes go to a tmpfs, or to the disk. It then runs the rest of
+/// its line.
 const MOUNT: &str = "set -e; d=$1; kind=$2; shift 2
 mkdir -p $d/lower $d/upper $d/over
 [ $kind = disk ] || mount -t tmpfs none $d/upper

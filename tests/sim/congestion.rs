@@ -22,7 +22,7 @@ fn any_path(random: &mut Random) -> Path {
     }
 }
 
-/// What the least window needs at this rate, and what the receiver holds back.
+/// Returns what the least window needs at this rate, and what the receiver holds back.
 fn least_window(path: &Path) -> Duration {
     Duration::from_micros(7 * MTU * 1_000_000 / path.rate)
 }

@@ -56,7 +56,7 @@ impl Random {
         usize::try_from(self.pick(0..below as u64)).unwrap()
     }
 
-    /// Whether something of this probability happens.
+    /// Returns whether something of this probability happens.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.pick(0..100) < percent
     }

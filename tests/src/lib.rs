@@ -1,1 +1,2 @@
-//! Tests alone: `it` drives real processes with the real OpenSSH, `sim` drives the state machines of `protocol` under virtual time.
+//! Tests alone: `it` drives real processes with the real OpenSSH, `sim` drives the state machines of `protocol` under
+//! virtual time.

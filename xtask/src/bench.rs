@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Measure the programs of this commit too, as the drivers `before` and `before-jump`
     #[arg(long, value_name = "COMMIT", conflicts_with = "part")]
     before: Option<String>,
-    /// What tests/bench/run.py takes
+    /// Options of tests/bench/run.py
     #[arg(last = true)]
     options: Vec<OsString>,
 }
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `tests/bench` uses.
+/// The tools that `tests/bench` uses.
 const TOOLS: [Tool; 7] = [
     tools::SSH,
     tools::SSHD,
@@ -130,8 +130,8 @@ fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
     process::run_aside(build.args(["build", "--release", "-p", package]))
 }
 
-/// Builds the release programs of an earlier commit, and returns their folder. They are built in a checkout of their own
-/// and kept by the commit's id, so that a second run finds them.
+/// Builds the release programs of an earlier commit, and returns their folder. They are built in a checkout of their
+/// own and kept by the commit's id, so that a second run finds them.
 fn build_before(workspace: &Workspace, commit: &str) -> Result<PathBuf> {
     let git = |args: &[&str]| {
         let mut git = Command::new("git");

@@ -46,11 +46,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where it is built.
+/// The folders of a build.
 pub(crate) struct BuildFolder {
     /// The sources.
     pub(crate) root: PathBuf,
-    /// What is compiled. A folder of its own: another compiler's leftovers would make both build
+    /// The output of the compiler. A folder of its own: another compiler's leftovers would make both build
     /// everything anew.
     pub(crate) cross: PathBuf,
 }
@@ -139,7 +139,7 @@ pub(crate) fn agents(
     Ok(binaries)
 }
 
-/// Where the agent for `triple` is once it is built.
+/// Returns where the agent for `triple` is once it is built.
 pub(crate) fn program(place: &BuildFolder, triple: &str, profile: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
     place.cross.join(triple).join(folder).join("edge-agent")
@@ -160,7 +160,7 @@ fn check_size(binary: &Path, target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Where the target's standard library comes from. Zig is linker and C compiler on all routes.
+/// The source of the target's standard library. Zig is linker and C compiler on all routes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     /// The toolchain has the target installed (`rustup target add`).

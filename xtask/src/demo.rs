@@ -33,15 +33,15 @@ pub(crate) struct Args {
 }
 
 const DEVICE: &str = "demo-device";
-/// What ssh exits with when it has no session.
+/// The exit status of ssh when it has no session.
 const SSH_FAILED: i32 = 255;
 /// A dev build on a loaded machine makes its keys and database within this.
 const RELAY_READY: Duration = Duration::from_secs(30);
 /// Enrolment is done by then, so this is one QUIC handshake.
 const DEVICE_ONLINE: Duration = Duration::from_secs(30);
-/// How often the relay is asked for the device's state.
+/// The interval at which the relay is asked for the device's state.
 const POLL: Duration = Duration::from_millis(100);
-/// How late we notice that the session ended.
+/// The longest delay until we notice that the session ended.
 const SESSION_POLL: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -275,7 +275,7 @@ impl Ready {
     }
 }
 
-/// What `relay devices --json` says of a device, as far as we ask.
+/// A device in `relay devices --json`, as far as it is needed.
 #[derive(Deserialize)]
 struct DeviceRow {
     name: String,

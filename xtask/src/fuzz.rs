@@ -28,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// Targets in fuzz/fuzz_targets (default: all)
     targets: Vec<String>,
-    /// How long each target runs
+    /// The time that each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
     /// Run the one target with this input only
@@ -131,7 +131,7 @@ impl Fuzzer {
     }
 }
 
-/// What `cargo-fuzz` asks of rustc, less the sanitizer.
+/// The flags that `cargo-fuzz` gives rustc, without the sanitizer.
 const RUSTFLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

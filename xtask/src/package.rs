@@ -42,12 +42,12 @@ pub(crate) struct Args {
     /// container; needs root
     #[arg(long, conflicts_with_all = ["target", "relay"])]
     check: bool,
-    /// Where to put them
+    /// The folder to put them into
     #[arg(long, value_name = "DIR", default_value = "target/package")]
     out: PathBuf,
 }
 
-/// What Debian calls the processors of a triple. ARMv6 programs run on all that it calls armhf, Raspberry
+/// Debian's names for the processors of a triple. ARMv6 programs run on all that it calls armhf, Raspberry
 /// Pi OS on the first Pi included.
 const DEBIAN_NAMES: [(&str, &str); 3] = [
     ("aarch64-unknown-linux-musl", "arm64"),
@@ -104,12 +104,12 @@ fn agents(workspace: &Workspace, triples: &[String], out: &Path) -> Result<Vec<P
     Ok(made)
 }
 
-/// What the packaged unit runs: flags go into a file of the administrator's.
+/// The command of the packaged unit: flags go into a file of the administrator's.
 const AGENT_COMMAND: &str = "/usr/bin/edge-agent run $AGENT_FLAGS
 # AGENT_FLAGS=\"--keepalive 45s\"
 EnvironmentFile=-/etc/default/edge-agent";
 
-/// What the packaged unit runs before each start, if the version before is there.
+/// The command of the packaged unit before each start, if the previous version is there.
 const AGENT_GUARD: &str = "/usr/bin/edge-agent.previous internal-guard --state /var/lib/edge-agent";
 
 fn agent_package(workspace: &Workspace, architecture: &str, binary: &Path) -> Result<Deb> {

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// A tenth of each
     #[arg(long)]
     quick: bool,
-    /// How often an agent is killed that records
+    /// The number of times that a recording agent is killed
     #[arg(long, value_name = "N", default_value_t = 200)]
     kills: u64,
     /// This part only
@@ -38,11 +38,11 @@ pub(crate) struct Args {
 struct SoakPart {
     /// Its name on the command line.
     name: &'static str,
-    /// What it is, and in which unit.
+    /// The measure, and its unit.
     what: &'static str,
     /// The whole; a tenth of it is the quick one.
     amount: u64,
-    /// What tells the test.
+    /// The variable that the test reads.
     variable: &'static str,
     binary: &'static str,
     /// The one test; `None`: all of the binary.

@@ -23,11 +23,11 @@ pub(crate) struct Target {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct TargetSettings {
-    /// What runs the binary on a build machine: program and arguments; empty where it runs as it is.
+    /// The runner of the binary on a build machine: program and arguments; empty where it runs as it is.
     pub(crate) runner: Vec<String>,
     /// The largest binary that may be shipped, in bytes.
     pub(crate) size_max: u64,
-    /// Whether each run of CI builds and tries it: it has three minutes for a target, and not for all.
+    /// True if each run of CI builds and tries it: it has three minutes for a target, and not for all.
     pub(crate) ci: bool,
     /// Features of the edge-agent's that are for this target alone.
     #[serde(default)]
@@ -70,12 +70,12 @@ impl Target {
         Some(root.join("targets").join(&self.triple).join(file))
     }
 
-    /// Whether it is built as others are, but for its processor.
+    /// Returns whether it is built as others are, but for its processor.
     fn is_plain(&self) -> bool {
         self.settings.features.is_empty() && self.settings.include.is_none()
     }
 
-    /// Whether one run of cargo can build both: it gives all targets of a run the features of each.
+    /// Returns whether one run of cargo can build both: it gives all targets of a run the features of each.
     pub(crate) fn goes_with(&self, other: &Self) -> bool {
         self.is_plain() && other.is_plain()
     }

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Check the format, and run the lints and unit tests of the packages that changed since the main branch
     #[arg(long, conflicts_with_all = ["only", "skip", "target"])]
     quick: bool,
-    /// What the stage cross builds and tries, instead of CI's targets; may be given more than once
+    /// Targets of the stage cross, instead of CI's targets; may be given more than once
     #[arg(long, value_name = "TRIPLE")]
     target: Vec<String>,
 }
@@ -60,7 +60,7 @@ enum Stage {
     Fuzz,
 }
 
-/// How a stage that did not fail ended: lines worth reading once more at the end.
+/// The notes of a stage that did not fail: lines worth reading once more at the end.
 type Notes = Vec<String>;
 
 /// Long enough to run through the corpus of the small targets; `cargo xtask fuzz` goes on from there.

@@ -45,7 +45,7 @@ impl Workspace {
         cargo(&self.root)
     }
 
-    /// Where the dev profile leaves the program `name`.
+    /// Returns where the dev profile leaves the program `name`.
     pub(crate) fn dev_binary(&self, name: &str) -> PathBuf {
         self.target.join("debug").join(name)
     }

@@ -34,7 +34,7 @@ pub use upgrade::{SelfTest, UpgradeArgs, WatchArgs};
   edge-agent status --json"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -135,13 +135,13 @@ Examples:
     Watch(WatchArgs),
 }
 
-/// Which init, and where.
+/// The init system and the root folder.
 #[derive(Debug, Args)]
 pub struct InstallArg {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
-    /// Where the device's root file system is mounted
+    /// Mount point of the device's root file system
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// The init system [default: the one that is found]
@@ -178,7 +178,7 @@ pub struct UninstallArgs {
 }
 
 impl InstallArg {
-    /// The installation that is asked for, of this program if no other is named; `run` is what the service's
+    /// Returns the installation that is asked for, of this program if no other is named; `run` is what the service's
     /// `edge-agent run` gets.
     #[must_use]
     pub fn with(self, program: Option<PathBuf>, run: Vec<String>) -> Install {
@@ -193,7 +193,7 @@ impl InstallArg {
 }
 
 impl InstallArgs {
-    /// Whether the service could start with these flags: a mistake is better seen now than in the log of a
+    /// Checks whether the service could start with these flags: a mistake is better seen now than in the log of a
     /// device that does not come back.
     ///
     /// # Errors
@@ -204,7 +204,7 @@ impl InstallArgs {
     }
 }
 
-/// Where the agent keeps its key and membership.
+/// The state folder, with the agent's key and membership.
 #[derive(Debug, Args)]
 pub struct StateArg {
     /// The agent's state folder: its key and its membership
@@ -215,7 +215,7 @@ pub struct StateArg {
 /// `edge-agent join`.
 #[derive(Debug, Args)]
 pub struct Join {
-    /// What `relay token create` printed
+    /// The token that `relay token create` printed
     #[arg(value_name = "TOKEN", value_parser = parse_token, required_unless_present = "release_key")]
     pub token: Option<Token>,
     /// The key that new versions are signed with, instead of the one that the relay sends: the line of
@@ -245,10 +245,10 @@ pub struct RunArgs {
     /// An environment variable that operators may set, beside LANG and LC_*; `*` matches anything
     #[arg(long = "accept-env", value_name = "PATTERN")]
     pub accept_env: Vec<String>,
-    /// What serves sftp and scp: `internal`, or the absolute path of another sftp-server
+    /// Server of sftp and scp: `internal`, or the absolute path of another sftp-server
     #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
     pub sftp_server: SftpServer,
-    /// How login sessions are opened
+    /// Way to open login sessions
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub login: LoginMode,
     /// Run although not as root: every operator then is the agent's own account, and may copy the device's key
@@ -292,10 +292,10 @@ pub struct SftpArgs {
     pub root: Option<PathBuf>,
 }
 
-/// How sessions are recorded.
+/// The options of recordings.
 #[derive(Debug, Args)]
 pub struct RecordingArgs {
-    /// Where recordings wait for the relay [default: the folder `spool` in the state folder]
+    /// Folder of the recordings that wait for the relay [default: the folder `spool` in the state folder]
     #[arg(long, value_name = "DIR")]
     pub spool: Option<PathBuf>,
     /// Maximum size of the recordings that wait there
@@ -309,7 +309,7 @@ pub struct RecordingArgs {
     /// [default: block, and off in memory]
     #[arg(long, value_name = "WHEN")]
     pub sync: Option<SyncArg>,
-    /// When recordings are uploaded: idle, always, manual, or 'window HH:MM-HH:MM' in UTC
+    /// Upload policy of recordings: idle, always, manual, or 'window HH:MM-HH:MM' in UTC
     #[arg(long, value_name = "POLICY", default_value = "idle", value_parser = parse_policy)]
     pub upload: UploadPolicy,
     /// Maximum bytes of recordings per second
@@ -321,7 +321,7 @@ pub struct RecordingArgs {
 }
 
 impl RecordingArgs {
-    /// For an agent whose state is in `state`.
+    /// Returns the configuration for an agent whose state is in `state`.
     #[must_use]
     pub fn config(&self, state: &Path) -> RecorderConfig {
         RecorderConfig {
@@ -344,7 +344,7 @@ impl RecordingArgs {
 pub enum SyncArg {
     /// With each write
     Block,
-    /// When a segment is full
+    /// With each full segment
     Close,
     /// Never
     Off,
@@ -452,7 +452,7 @@ fn parse_policy(text: &str) -> Result<UploadPolicy, String> {
     }
 }
 
-/// The minute of the day of `HH:MM`.
+/// Returns the minute of the day of `HH:MM`.
 fn minute(text: &str) -> Option<u16> {
     let (hour, minute) = text.split_once(':')?;
     let two = |text: &str| {

@@ -36,7 +36,7 @@ pub struct SelfTest {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type")]
     pub state: StateArg,
-    /// What the running agent was started with: it will be started with the same
+    /// Arguments of the running agent: the new one is started with the same
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
 }
@@ -53,7 +53,7 @@ pub struct WatchArgs {
 }
 
 impl SelfTest {
-    /// Whether this version would start with them.
+    /// Checks whether this version would start with them.
     ///
     /// # Errors
     /// What clap has against them, and what the agent would refuse at its start.

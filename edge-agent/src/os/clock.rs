@@ -61,7 +61,7 @@ impl WallTime {
         i64::try_from(micros).unwrap_or(beyond)
     }
 
-    /// Since 1970; nothing before.
+    /// Returns the time since 1970; zero before it.
     pub(crate) fn since_1970(self) -> Duration {
         match u64::try_from(self.secs) {
             Ok(secs) => Duration::new(secs, self.nanos),

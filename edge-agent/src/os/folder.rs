@@ -290,7 +290,7 @@ mod tests {
         assert!(FolderWalk::start(folder.path()).unwrap().is_shared);
     }
 
-    /// `user::rwx,user:47110:rwx,group::r-x,mask::rwx,other::---`, as the kernel has it.
+    /// Returns `user::rwx,user:47110:rwx,group::r-x,mask::rwx,other::---` as the kernel has it.
     fn access_list() -> Vec<u8> {
         const NO_ID: u32 = u32::MAX;
         let entries = [

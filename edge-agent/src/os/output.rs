@@ -22,13 +22,14 @@ enum UseAs {
 }
 
 impl Stdout {
-    /// For a command whose text is what was asked for.
+    /// Returns the output of a command that is run for its text: a failure to write it is an error.
     #[must_use]
     pub fn answer() -> Self {
         Self::new(UseAs::Answer)
     }
 
-    /// For a command that changes something and says so. What cannot be written is mentioned on stderr, once.
+    /// Returns the output of a command that changes something and reports it. A failure to write is reported on stderr,
+    /// once.
     #[must_use]
     pub fn report() -> Self {
         Self::new(UseAs::Report)

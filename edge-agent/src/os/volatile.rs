@@ -39,7 +39,7 @@ impl Persistence {
         }
     }
 
-    /// The medium of what is, or would be made, at a path.
+    /// Returns the medium of what is, or would be made, at a path.
     pub(crate) fn at(path: &Path) -> Self {
         let existing = path.ancestors().find_map(|path| File::open(path).ok());
         existing.map_or(Self::Lasting, |file| Self::of(&file))
@@ -139,7 +139,7 @@ fn changes_are_in_memory(mounts: &[Mount], overlay: u64) -> Option<bool> {
     None
 }
 
-/// Text in which `\040` is a space, and so on.
+/// Decodes text in which `\040` is a space, and so on.
 fn unescaped(text: &str) -> String {
     let mut plain = Vec::new();
     let mut rest = text.as_bytes();
@@ -169,7 +169,7 @@ fn memory_bytes(text: &str) -> Option<u128> {
     kib.checked_mul(1024)
 }
 
-/// Within a sixty-fourth, because the total changes a little while a system runs.
+/// Returns whether it is half of the memory within a sixty-fourth: the total changes a little while a system runs.
 fn is_half(size: u128, memory: u128) -> bool {
     let half = memory / 2;
     size.abs_diff(half) <= half / 64

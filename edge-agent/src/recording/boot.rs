@@ -34,7 +34,7 @@ pub(super) struct Boot {
     cut: BTreeMap<SessionId, bool>,
 }
 
-/// Where the spool's folder is.
+/// The place where the spool's folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpoolPlace {
     /// In memory: a restart of the device empties it.
@@ -79,8 +79,8 @@ impl Boot {
         known.unwrap_or(self.rebooted)
     }
 
-    /// Returns the reason why a recording that is not in the folder is not on the device; `None` if it may be in another
-    /// folder, which is not mounted or was configured before.
+    /// Returns the reason why a recording that is not in the folder is not on the device; `None` if it may be in
+    /// another folder, which is not mounted or was configured before.
     pub(super) fn absence(&self, place: SpoolPlace) -> Option<SegmentLost> {
         match (self.used, place) {
             (true, _) if self.rebooted => Some(SegmentLost::PowerLoss),
@@ -130,7 +130,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// A link in the folder leads nowhere.
+/// Returns the flag with which a link in the folder is not followed.
 fn no_follow() -> i32 {
     OFlags::NOFOLLOW.bits().cast_signed()
 }

@@ -11,7 +11,7 @@ pub(super) fn trusted_clock() -> Option<i64> {
     (seconds >= EARLIEST_CLOCK).then_some(seconds)
 }
 
-/// The minute of the day in UTC, if the clock can be trusted.
+/// Returns the minute of the day in UTC, if the clock can be trusted.
 pub(super) fn minute_of_day() -> Option<u16> {
     let seconds = trusted_clock()?;
     u16::try_from(seconds.rem_euclid(86_400) / 60).ok()

@@ -17,8 +17,8 @@ pub(crate) const MAX_WAITING_COMMANDS: usize = 64;
 /// Most bytes of a command's arguments that are recorded.
 pub(crate) const MAX_COMMAND_ARGUMENTS: u64 = 4096;
 
-/// Bytes of arguments and folders that a session's programs may add to its recording in a second: half of what the relay
-/// expects at most, the rest being for that they ran and how they ended. Beyond it, arguments are left out.
+/// Bytes of arguments and folders that a session's programs may add to its recording in a second: half of what the
+/// relay expects at most, the rest being for that they ran and how they ended. Beyond it, arguments are left out.
 pub(crate) const COMMAND_BYTES_PER_SECOND: u64 =
     holdfast_protocol::limits::RECORDING_PER_SECOND_OF_COMMANDS / 2;
 

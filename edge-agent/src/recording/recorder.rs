@@ -47,7 +47,7 @@ pub struct RecorderConfig {
 }
 
 impl RecorderConfig {
-    /// With defaults for everything but the folder.
+    /// Creates a configuration with defaults for everything but the folder.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self {

@@ -38,7 +38,7 @@ pub(crate) struct Recording {
 pub(crate) struct NotRecordable(pub(crate) String);
 
 impl Recording {
-    /// Of a session that has not begun.
+    /// Creates the recording of a session that has not begun.
     pub(crate) fn none(recorder: Arc<Recorder>) -> Self {
         Self {
             recorder,
@@ -184,7 +184,7 @@ impl Recording {
         poll_fn(|cx| self.poll_event(cx, &event)).await
     }
 
-    /// The end of a stream.
+    /// Records the end of a stream.
     pub(crate) fn poll_eof(
         &mut self,
         cx: &mut Context<'_>,

@@ -33,7 +33,8 @@ enum UploadError {
     Codec(#[from] CodecError),
 }
 
-/// Uploads for as long as the connection lasts, to a relay of this minor version. A relay that ends the stream is given some time.
+/// Uploads for as long as the connection lasts, to a relay of this minor version. A relay that ends the stream is given
+/// some time.
 pub async fn run(recorder: Arc<Recorder>, connection: Connection, minor: u16) {
     loop {
         match upload(&recorder, &connection, minor).await {

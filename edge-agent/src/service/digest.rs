@@ -28,7 +28,7 @@ impl Digester {
 }
 
 impl Digest {
-    /// Of all that can be read.
+    /// Computes the digest of all that can be read.
     ///
     /// # Errors
     /// The reader's.
@@ -43,7 +43,7 @@ impl Digest {
         }
     }
 
-    /// From what [`Display`](fmt::Display) writes.
+    /// Parses what [`Display`](fmt::Display) writes.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 64];

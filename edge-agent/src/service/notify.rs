@@ -17,7 +17,7 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// As the environment tells: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
+    /// Reads the environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
     #[must_use]
     pub fn from_env() -> Self {
         let for_us = env::var("WATCHDOG_PID")
@@ -35,18 +35,18 @@ impl ServiceManager {
         }
     }
 
-    /// Everything is set up: what waits for this service may start.
+    /// Reports that the service is ready: units that wait for it may start.
     pub fn ready(&self) {
         self.say("READY=1");
     }
 
-    /// The end has begun.
+    /// Reports that the service is stopping.
     pub fn stopping(&self) {
         self.say("STOPPING=1");
     }
 
-    /// For ever: a sign of life, twice as often as is asked for. It runs on the executor that everything
-    /// runs on, so that it stops when that hangs. `status` is what `systemctl status` shows.
+    /// Sends a watchdog message twice as often as required, until it is dropped. It runs on the executor that
+    /// everything runs on, so that it stops when that hangs. `status` is what `systemctl status` shows.
     pub async fn keep_alive(&self, status: impl Fn() -> String) {
         let Some(watchdog) = self.watchdog else {
             return std::future::pending().await;

@@ -60,7 +60,7 @@ impl Question {
         }
     }
 
-    /// `None` for what this version does not know.
+    /// Parses a text; `None` if this version does not know it.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         match words.next()? {

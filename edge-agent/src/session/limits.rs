@@ -9,7 +9,8 @@ use crate::os::limits::MAX_GROUPS;
 pub(crate) const MAX_SESSIONS: u32 = 64;
 
 /// Most forwarded connections at once: what one operator's browser opens through a device, for a few of them. Each
-/// holds at most twice [`FORWARD_PIECE`] here, and what [`FORWARD_WINDOWS`](crate::tunnel::limits::FORWARD_WINDOWS) says.
+/// holds at most twice [`FORWARD_PIECE`] here, and what [`FORWARD_WINDOWS`](crate::tunnel::limits::FORWARD_WINDOWS)
+/// says.
 pub(crate) const MAX_FORWARDS: u32 = 512;
 
 /// Most bytes of a forward that are read at once, and that wait for a target that takes none. With sessions it is
@@ -124,7 +125,8 @@ pub(crate) const MAX_LOGIN_TEXT: usize = 16 * 1024;
 /// Largest task of the helper that has PAM open a session: a login, the logins that are denied, and a path.
 pub(crate) const MAX_LOGIN_TASK: usize = 64 * 1024;
 
-/// Largest answer of it: the variables, the text (which may grow when it is no UTF-8), [`MAX_GROUPS`](crate::os::limits::MAX_GROUPS) and the limits.
+/// Largest answer of it: the variables, the text (which may grow when it is no UTF-8),
+/// [`MAX_GROUPS`](crate::os::limits::MAX_GROUPS) and the limits.
 pub(crate) const MAX_LOGIN_ANSWER: usize =
     2 * MAX_LOGIN_ENVIRONMENT + 4 * MAX_LOGIN_TEXT + 8 * MAX_GROUPS + 4 * 1024;
 
@@ -145,5 +147,6 @@ pub(crate) const MIN_TASKS: u64 = 64;
 /// Sets how often a session's cgroup is tried while the one of its account is being removed.
 pub(crate) const CGROUP_ATTEMPTS: u32 = 8;
 
-/// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes on.
+/// Most accounts, and most sessions of each, whose cgroups are looked at when a session has ended; the next end goes
+/// on.
 pub(crate) const MAX_SWEPT_CGROUPS: usize = 256;

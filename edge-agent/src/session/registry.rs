@@ -67,7 +67,7 @@ pub struct AgentSessions {
 }
 
 impl AgentSessions {
-    /// None yet. What an agent before this one left in cgroups goes, where nothing runs any more.
+    /// Creates an empty registry. Removes the cgroups of an earlier agent in which nothing runs any more.
     #[must_use]
     pub fn new(config: SessionConfig, recorder: Arc<Recorder>) -> Arc<Self> {
         config.tasks.sweep();

@@ -14,7 +14,7 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// As SFTP has them.
+/// Returns attributes in SFTP's form.
 pub(super) fn attributes(stat: &Stat) -> Attributes {
     Attributes {
         temporary: false,
@@ -25,7 +25,7 @@ pub(super) fn attributes(stat: &Stat) -> Attributes {
     }
 }
 
-/// SFTP's 32 bits end in 2106, and begin in 1970.
+/// Clamps a time to SFTP's 32 bits, which begin in 1970 and end in 2106.
 fn seconds(time: i64) -> u32 {
     u32::try_from(time.max(0)).unwrap_or(u32::MAX)
 }
@@ -44,7 +44,7 @@ pub(super) fn line(name: &[u8], stat: &Stat, people: &mut People, now: i64) -> V
     [line.as_bytes(), name].concat()
 }
 
-/// `drwxr-xr-x`.
+/// Returns a mode in the form of `drwxr-xr-x`.
 fn mode(mode: u32) -> String {
     let kind = match FileType::from_raw_mode(mode) {
         FileType::RegularFile => '-',
@@ -88,7 +88,7 @@ fn date(time: i64, now: i64) -> String {
     }
 }
 
-/// Year, month and day of a day since 1970. A year of the Gregorian calendar that begins in March has its
+/// Returns year, month and day of a day since 1970. A year of the Gregorian calendar that begins in March has its
 /// leap day last, so that months begin at fixed days; 400 of them are 146,097 days.
 fn civil(day: i64) -> (i64, &'static str, i64) {
     let since_0000 = day.saturating_add(719_468);

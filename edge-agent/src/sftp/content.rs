@@ -286,7 +286,7 @@ fn same_file(one: &OwnedFd, other: &OwnedFd) -> Result<bool, Errno> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Once more after a signal.
+/// Repeats a call that a signal interrupted.
 fn retried<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {

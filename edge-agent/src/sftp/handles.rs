@@ -44,7 +44,7 @@ pub(super) enum Handle {
 }
 
 impl Handle {
-    /// Either.
+    /// Returns the descriptor of a file or folder.
     pub(super) fn descriptor(&self) -> &OwnedFd {
         match self {
             Self::File(descriptor) | Self::Folder(descriptor) | Self::Released(descriptor, _) => {
@@ -108,7 +108,7 @@ impl Handles {
         }
     }
 
-    /// Nothing more is asked of what could not be opened.
+    /// Forgets a handle whose file could not be opened.
     pub(super) fn forget(&mut self, name: &[u8]) {
         if let Some(Name::Given(number)) = Name::of(name) {
             self.failed.remove(&number);
@@ -128,8 +128,8 @@ impl Handles {
         }
     }
 
-    /// Closes a file that is only written, and keeps its name: a process that runs it or waits for its end finds it closed. It is
-    /// left open if it could not be opened again.
+    /// Closes a file that is only written, and keeps its name: a process that runs it or waits for its end finds it
+    /// closed. It is left open if it could not be opened again.
     ///
     /// # Errors
     /// It is left open.

@@ -4,15 +4,15 @@
 /// sets its usual limit, and all that are followed for a recording.
 pub(crate) const MAX_SFTP_HANDLES: usize = holdfast_protocol::limits::MAX_SFTP_OPEN;
 
-/// Most handles of one SFTP client whose files could not be opened, and which it has not closed: as many as the relay names
-/// at a time.
+/// Most handles of one SFTP client whose files could not be opened, and which it has not closed: as many as the relay
+/// names at a time.
 pub(crate) const MAX_SFTP_FAILED: usize = 64;
 
 /// Most files of one SFTP client that go with its session: who copies a file has one.
 pub(crate) const MAX_SFTP_TEMPORARY: usize = 16;
 
-/// Room for requests that have come: a packet of the largest size, and as much as a pipe of [`PIPE_BYTES`](crate::os::limits::PIPE_BYTES)
-/// holds.
+/// Room for requests that have come: a packet of the largest size, and as much as a pipe of
+/// [`PIPE_BYTES`](crate::os::limits::PIPE_BYTES) holds.
 pub(crate) const SFTP_INPUT: usize = 512 * 1024;
 
 /// Answers of SFTP are sent when there is so much of them, or nothing else to answer: enough that system

@@ -62,7 +62,8 @@ pub fn run(root: Option<&Path>, read_only: bool) -> Result<(), SftpError> {
     }
 }
 
-/// As many as a client may have handles, and some for the work. Where that is forbidden, opens fail sooner.
+/// Raises the limit of descriptors: as many as a client may have handles, and some for the work. Where that is
+/// forbidden, opens fail sooner.
 fn allow_descriptors() {
     let wanted = MAX_SFTP_HANDLES as u64 + 32;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

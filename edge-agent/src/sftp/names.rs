@@ -68,7 +68,7 @@ impl FileServer {
         ])
     }
 
-    /// Of the name itself, even if it is a link.
+    /// Sets attributes of the name itself, even if it is a link.
     pub(super) fn lsetstat(
         &mut self,
         path: &[u8],
@@ -177,7 +177,7 @@ impl FileServer {
         Ok(OperationStep::Well)
     }
 
-    /// Version 3 replaces nothing.
+    /// Renames; in version 3 it replaces nothing.
     pub(super) fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<OperationStep, SftpStatus> {
         let (from, to) = (SftpPath::new(from)?, SftpPath::new(to)?);
         let (from, to) = (self.tree.entry(from)?, self.tree.entry(to)?);
@@ -205,7 +205,7 @@ impl FileServer {
         Ok(OperationStep::Well)
     }
 
-    /// A link is linked itself, and not what it names.
+    /// Creates a hard link; a symbolic link is linked itself, and not what it names.
     pub(super) fn hardlink(&mut self, from: &[u8], to: &[u8]) -> Result<OperationStep, SftpStatus> {
         let (from, to) = (SftpPath::new(from)?, SftpPath::new(to)?);
         let (from, to) = (self.tree.entry(from)?, self.tree.entry(to)?);
@@ -214,7 +214,7 @@ impl FileServer {
         Ok(OperationStep::Well)
     }
 
-    /// The target is a text like any other: it is judged when it is followed.
+    /// Creates a symbolic link. Its target is any text: it is checked when it is followed.
     pub(super) fn symlink(
         &mut self,
         target: &[u8],
@@ -261,7 +261,7 @@ impl FileServer {
         self.realpath(id, &home)
     }
 
-    /// Within a root it is the root.
+    /// Returns the home of a user; within a root it is the root.
     fn home_of(&mut self, user: &[u8]) -> Result<Vec<u8>, SftpStatus> {
         if !self.tree.is_whole() {
             return Ok(b"/".to_vec());
@@ -325,7 +325,7 @@ fn stat_of_entry(folder: &OwnedFd, name: &CStr, is_whole: bool) -> Result<Stat, 
     statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// The kernel changes modes by path and follows links, or by a descriptor of what may be opened. The way
+/// Changes the mode of an entry. The kernel does so by path and follows links, or by an open descriptor. The way
 /// round both is the name of a descriptor that only marks the place.
 fn change_mode_of_entry(place: &SftpLocation<'_>, mode: Mode) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -358,7 +358,7 @@ fn set_owner(
     Some(chownat(place.folder(), place.name(), user, group, flags))
 }
 
-/// The highest number means "leave as it is" to the kernel.
+/// Returns an owner to set; the highest number means "leave as it is" to the kernel.
 fn owner(number: u32) -> Option<u32> {
     Some(number).filter(|number| *number != u32::MAX)
 }
@@ -374,7 +374,7 @@ fn timestamps((read, changed): (u32, u32)) -> Timestamps {
     }
 }
 
-/// All are tried, as OpenSSH does; the first failure is reported.
+/// Returns the first failure after all parts were tried, as OpenSSH does.
 fn all<const N: usize>(parts: [Option<Result<(), Errno>>; N]) -> Result<OperationStep, SftpStatus> {
     parts.into_iter().flatten().collect::<Result<(), Errno>>()?;
     Ok(OperationStep::Well)

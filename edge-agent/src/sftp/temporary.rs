@@ -30,7 +30,7 @@ struct TemporaryFile {
 }
 
 impl Temporary {
-    /// Before a file is made: from here on the process must not just die of what ends its session.
+    /// Prepares for a file that is about to be made: from here on no signal ends the process without its removal.
     ///
     /// # Errors
     /// There are [`MAX_SFTP_TEMPORARY`].
@@ -49,7 +49,7 @@ impl Temporary {
         Ok(())
     }
 
-    /// One more, which was made under `path`.
+    /// Adds a file that was made under `path`.
     ///
     /// # Errors
     /// The kernel does not tell what it is.

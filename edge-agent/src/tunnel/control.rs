@@ -111,7 +111,7 @@ impl RelaySender {
         poll_once(self.flush()).await.unwrap_or(Ok(()))
     }
 
-    /// May be dropped while it waits: what was not taken is kept.
+    /// Sends what waits. It may be dropped meanwhile: what was not sent is kept.
     async fn flush(&mut self) -> Result<(), ControlStreamError> {
         while !self.unsent.is_empty() {
             let written = self.stream.write(&self.unsent).await;

@@ -245,7 +245,7 @@ impl TunnelDriver<'_> {
     }
 }
 
-/// `roomy` streams have the room of a whole stream each.
+/// Returns the connection's window, in which `roomy` streams have the room of a whole stream each.
 fn connection_window(roomy: u32) -> VarInt {
     let window = u64::from(roomy) * STREAM_WINDOW.into_inner() + CONNECTION_WINDOW.into_inner();
     // So many sessions that it is no varint are far beyond any device.

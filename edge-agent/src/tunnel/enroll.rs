@@ -55,7 +55,7 @@ pub enum JoinError {
         /// Its name there.
         name: DeviceName,
     },
-    /// What answers at the token's address cannot prove to be of the token's cluster.
+    /// The peer at the token's address cannot prove to be of the token's cluster.
     #[error(
         "the relay at {address} is not of the cluster that the token names: no secret was sent. Check the address, or ask for a new token"
     )]
@@ -154,7 +154,7 @@ async fn ask(
     Ok((membership.map_err(|_| unexpected())?, release_key))
 }
 
-/// The relay is of the token's cluster if the roster is signed by the key that the token names, and the
+/// Checks that the relay is of the token's cluster: the roster is signed by the key that the token names, and the
 /// relay's own key, which it proved in the handshake, is on it.
 fn check_relay(
     token: &Token,

@@ -48,8 +48,8 @@ enum AttemptError {
 
 /// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
 ///
-/// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with
-/// which the new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
+/// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with which the
+/// new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
 /// shows that there is a way to it again, and with the older tunnel its sessions would live on.
 pub(super) async fn establish(
     agent: &Arc<Agent>,

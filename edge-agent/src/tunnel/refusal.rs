@@ -49,7 +49,7 @@ impl fmt::Display for RelayRefusal {
     }
 }
 
-/// Whether a sentence, as an agent's status has it, is that of a refusal that no waiting helps against.
+/// Returns whether a sentence of an agent's status is that of a permanent refusal.
 #[must_use]
 pub fn ends_membership(sentence: &str) -> bool {
     let mut ends = [Refusal::Revoked, Refusal::UnknownDevice].into_iter();

@@ -62,7 +62,7 @@ pub(crate) fn client_config(
         .map_err(|_| Error::General("the provider lacks AES-128-GCM, which QUIC needs".into()))
 }
 
-/// ring's part of rustls, and of that only what a tunnel can use: TLS 1.3, X25519, Ed25519. What
+/// Returns ring's provider with only what a tunnel can use: TLS 1.3, X25519, Ed25519. What
 /// rustls' own default names besides (the NIST curves with their tables, RSA) is a tenth of the program.
 ///
 /// ChaCha20-Poly1305 is first on processors without AES instructions (Pi 3 and 4, all ARMv6 and

@@ -284,7 +284,7 @@ fn as_many_sessions_as_the_config_says_run_at_once() {
     });
 }
 
-/// Who holds a keyring may read what is in it: the agent's is no account's, and two accounts share none.
+/// A holder of a keyring may read what is in it: the agent's is no account's, and two accounts share none.
 #[test]
 fn each_session_has_a_keyring_of_its_own() {
     run(async {
@@ -383,7 +383,7 @@ fn what_the_agent_is_privileged_with_is_no_accounts() {
     });
 }
 
-/// What the service manager takes away is not given back.
+/// A right that the service manager takes away is not given back.
 #[test]
 fn what_the_agent_is_restricted_by_stays() {
     run(async {

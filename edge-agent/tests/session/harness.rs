@@ -166,12 +166,12 @@ pub(crate) struct Client {
     pub(crate) ear: EventReader,
 }
 
-/// What speaks to the device.
+/// The writer of frames to the device.
 pub(crate) struct Voice {
     pub(crate) send: quinn::SendStream,
 }
 
-/// What hears the device.
+/// The reader of frames from the device.
 pub(crate) struct EventReader {
     pub(crate) recv: quinn::RecvStream,
     reader: FrameReader,
@@ -225,7 +225,7 @@ impl Machine {
     }
 }
 
-/// What came from the device.
+/// A frame or event from the device.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
     Accepted,
@@ -370,7 +370,7 @@ impl EventReader {
     }
 }
 
-/// What opens the recordings of a test.
+/// Returns the key that opens the recordings of a test.
 pub(crate) fn secret() -> RecordingSecret {
     RecordingSecret::from_seed(&[6; 32])
 }

@@ -7,7 +7,7 @@ use holdfast_protocol::codec::frame::SessionMessage;
 use crate::harness::device::resident;
 use crate::harness::{Client, Pair, exec, run, with_pty};
 
-/// What the agent, the relay and both QUIC connections of a test may grow by for one stalled session.
+/// The most that the agent, the relay and both QUIC connections of a test may grow by for one stalled session.
 const BOUND: u64 = 8 * 1024 * 1024;
 
 async fn echo(client: &mut Client, word: &str) {

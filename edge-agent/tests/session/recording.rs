@@ -46,7 +46,7 @@ async fn with_least_spool() -> Pair {
     Pair::recorded(Device::new(), budget).await
 }
 
-/// What a recording says.
+/// The content of a recording.
 #[derive(Debug, Default)]
 struct Played {
     verdict: Option<ReadVerdict>,
@@ -380,7 +380,7 @@ fn a_client_that_goes_away_leaves_a_whole_recording() {
     });
 }
 
-/// What the device does not set it does not keep, but for the name.
+/// Of a variable that the device does not set it keeps only the name.
 #[test]
 fn a_refused_value_is_in_no_recording() {
     run(async {

@@ -18,5 +18,5 @@ mod root;
 /// The agent that was built with this test.
 const AGENT: &str = env!("CARGO_BIN_EXE_edge-agent");
 
-/// Where Debian has OpenSSH's server, for comparisons.
+/// The path of OpenSSH's server on Debian, for comparisons.
 const OPENSSH: &str = "/usr/lib/openssh/sftp-server";

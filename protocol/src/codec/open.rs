@@ -25,7 +25,8 @@ const NO_FORWARD_LOG: ForwardLogRef = ForwardLogRef {
     mode: RecordingMode::Off,
 };
 
-/// `Open` and, behind it, what the first minor version did not have. A part is left out only if all that follow it are.
+/// Encodes `Open` and, behind it, what the first minor version did not have. A part is left out only if all that follow
+/// it are.
 pub(super) fn encode_open(open: &Open) -> Result<Vec<u8>, CodecError> {
     let terms = &open.terms;
     let has_later_terms = !terms.denied_logins.is_empty()

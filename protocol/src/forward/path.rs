@@ -24,7 +24,7 @@ pub struct PathPolicy {
 pub enum PathRule {
     /// `*`: any.
     Any,
-    /// This one.
+    /// Exactly this path.
     Exact(String),
     /// `FOLDER/*`: any within this folder, however deep. The folder has no slash at its end.
     Within(String),

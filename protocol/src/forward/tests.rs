@@ -241,7 +241,7 @@ fn bits_of(ip: IpAddr) -> Vec<bool> {
 }
 
 proptest! {
-    /// Against bits compared one by one.
+    /// Compares with a check of single bits.
     #[test]
     fn a_network_holds_what_shares_its_bits(network in any_ip(), other in any_ip(), prefix: u8, same: bool) {
         let address = if same { network } else { other };
@@ -252,7 +252,7 @@ proptest! {
         prop_assert_eq!(HostRule::Network { address: network, prefix }.matches("", address, false), expected);
     }
 
-    /// No spelling of an address is judged otherwise than another.
+    /// Checks that all spellings of an address are judged alike.
     #[test]
     fn all_spellings_of_an_address_are_one(bits: u32, port: u16, prefix in 0_u8..=32, base: u32) {
         let v4 = Ipv4Addr::from_bits(bits);

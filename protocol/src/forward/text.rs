@@ -60,7 +60,7 @@ impl FromStr for AddressRule {
     }
 }
 
-/// A network or address, if the text is one.
+/// Parses a network or address, if the text is one.
 fn network(text: &str) -> Result<Option<HostRule>, RuleError> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),

@@ -35,7 +35,7 @@ mod tls {
         }
     }
 
-    /// SHA-256 of these, one behind the other.
+    /// Returns the SHA-256 of these, one behind the other.
     pub(in super::super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in parts {
@@ -82,7 +82,7 @@ mod portable {
         }
     }
 
-    /// SHA-256 of these, one behind the other.
+    /// Returns the SHA-256 of these, one behind the other.
     pub(in super::super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in parts {

@@ -63,7 +63,7 @@ pub trait Medium {
     /// The medium's.
     fn list(&mut self) -> Result<Vec<MediumEntry>, Self::Error>;
 
-    /// Free bytes of the file system.
+    /// Returns the free bytes of the file system.
     ///
     /// # Errors
     /// The medium's.

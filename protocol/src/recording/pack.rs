@@ -10,7 +10,7 @@ const STORED: u8 = 0;
 const LZ4: u8 = 1;
 const LZ4_HEAD: usize = 5;
 
-/// The plain text is packed behind its predecessors' last bytes (`window`).
+/// Packs the plain text behind its predecessors' last bytes (`window`).
 pub(super) fn pack(window: &[u8], plain: &[u8]) -> Vec<u8> {
     let bound = LZ4_HEAD + lz4_flex::block::get_maximum_output_size(plain.len());
     let mut packed = vec![0; bound];

@@ -122,7 +122,7 @@ pub struct ExpectedSegment {
 }
 
 impl SegmentScan {
-    /// For a segment of which this is known.
+    /// Creates a scan of a segment of which this is known.
     #[must_use]
     pub fn new(expected: ExpectedSegment) -> Self {
         Self {
@@ -167,7 +167,7 @@ impl SegmentScan {
         self.finish_block(kind).map(Some)
     }
 
-    /// Bytes from the segment's beginning to the end of its last whole block.
+    /// Returns the bytes from the segment's beginning to the end of its last whole block.
     #[must_use]
     pub fn whole(&self) -> u64 {
         self.whole

@@ -76,7 +76,7 @@ impl RecordingSecret {
 pub struct SealSeed([u8; 32]);
 
 impl SealSeed {
-    /// From 32 bytes of the system's random source.
+    /// Creates a key from 32 bytes of the system's random source.
     #[must_use]
     pub fn new(random: [u8; 32]) -> Self {
         Self(random)
@@ -96,7 +96,8 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    /// For a segment that `info` describes. Gives the encapsulated key, too, which goes into its header.
+    /// Creates the sealer of a segment that `info` describes. Returns the encapsulated key, too, which goes into its
+    /// header.
     pub(super) fn new(
         key: &RecordingKey,
         info: &[u8],

@@ -227,7 +227,7 @@ impl SegmentWriter {
         self.footer.records == 0
     }
 
-    /// The chain behind what was given out.
+    /// Returns the chain behind what was given out.
     #[must_use]
     pub fn link(&self) -> SegmentLink {
         self.link

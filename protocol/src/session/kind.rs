@@ -20,8 +20,8 @@ pub enum ForwardKind {
 }
 
 impl ForwardKind {
-    /// Returns the kind of what is asked for. A `Take` may be of a port or of a Unix socket, which it does not say: this
-    /// takes it for one of a port.
+    /// Returns the kind of what is asked for. A `Take` may be of a port or of a Unix socket, which it does not say:
+    /// this takes it for one of a port.
     #[must_use]
     pub fn of(request: &ForwardRequest) -> Self {
         match request {

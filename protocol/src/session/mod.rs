@@ -1,6 +1,6 @@
 //! The life of one session, as state machines. An `Open` asks for a process or for a forward, and each has a machine of
-//! its own at both ends: [`DeviceProcess`] and [`DeviceForward`] on the device, [`RelayProcess`] and [`RelayForward`] on
-//! the relay. Data does not pass through them; they say what may come when, and what follows from what.
+//! its own at both ends: [`DeviceProcess`] and [`DeviceForward`] on the device, [`RelayProcess`] and [`RelayForward`]
+//! on the relay. Data does not pass through them; they say what may come when, and what follows from what.
 
 mod device;
 mod kind;
@@ -27,7 +27,7 @@ pub enum SessionViolation {
     /// A frame that only the other direction carries.
     #[error("a frame that this direction does not carry")]
     Direction,
-    /// A message that comes once, once more.
+    /// A message that may come only once, a second time.
     #[error("a message that comes once came again")]
     Repeated,
     /// A message that this kind of session does not have.

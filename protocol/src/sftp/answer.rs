@@ -52,12 +52,12 @@ impl SftpAnswers {
         &self.bytes
     }
 
-    /// All was sent.
+    /// Clears it after all was sent.
     pub fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// The answer to `Init`.
+    /// Appends the answer to `Init`.
     pub fn version(&mut self) {
         let start = self.begin(kind::VERSION, VERSION);
         for (name, version) in EXTENSIONS {
@@ -76,7 +76,7 @@ impl SftpAnswers {
         self.end(start);
     }
 
-    /// A file or a folder is open.
+    /// Appends the handle of a file or folder that is open.
     pub fn handle(&mut self, id: u32, handle: &[u8]) {
         let start = self.begin(kind::HANDLE, id);
         self.string(handle);
@@ -108,7 +108,7 @@ impl SftpAnswers {
         }
     }
 
-    /// A file's attributes.
+    /// Appends a file's attributes.
     pub fn attributes(&mut self, id: u32, attributes: &Attributes) {
         let start = self.begin(kind::ATTRS, id);
         self.fields_of(attributes);
@@ -146,7 +146,7 @@ impl SftpAnswers {
         }
     }
 
-    /// The answer to an extended request: numbers.
+    /// Appends the answer to an extended request: numbers.
     pub fn numbers(&mut self, id: u32, numbers: &[u64]) {
         let start = self.begin(kind::EXTENDED_REPLY, id);
         for number in numbers {
@@ -155,7 +155,7 @@ impl SftpAnswers {
         self.end(start);
     }
 
-    /// The answer to an extended request: lists of names, each as one string.
+    /// Appends the answer to an extended request: lists of names, each as one string.
     pub fn lists(&mut self, id: u32, lists: [&[String]; 2]) {
         let start = self.begin(kind::EXTENDED_REPLY, id);
         for list in lists {
@@ -185,7 +185,7 @@ impl SftpAnswers {
         self.bytes.extend_from_slice(&number.to_be_bytes());
     }
 
-    /// All that is counted here is smaller than a packet.
+    /// Sets a number; all that is counted here is smaller than a packet.
     fn set_number(&mut self, at: usize, number: usize) {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         if let Some(to) = self.bytes.get_mut(at..at + 4) {
@@ -247,7 +247,7 @@ impl NameList<'_> {
         self.count == 0
     }
 
-    /// One more: its name, a line about it as `ls -l` has it, its attributes.
+    /// Appends one more: its name, a line about it as `ls -l` has it, its attributes.
     pub fn push(&mut self, name: &[u8], line: &[u8], attributes: &Attributes) {
         self.answers.string(name);
         self.answers.string(line);

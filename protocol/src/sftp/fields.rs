@@ -5,7 +5,7 @@
 pub struct SftpFields<'a>(&'a [u8]);
 
 impl<'a> SftpFields<'a> {
-    /// Those in these bytes: a packet without its length and its kind.
+    /// Returns those in these bytes: a packet without its length and its kind.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
@@ -41,7 +41,7 @@ impl<'a> SftpFields<'a> {
         Some(now)
     }
 
-    /// As [`Self::string`], but of one that is longer than what is left, as much as there is.
+    /// Returns the same as [`Self::string`], but of one that is longer than what is left, as much as there is.
     pub fn beginning(&mut self) -> Option<&'a [u8]> {
         let length = self.number()? as usize;
         let (now, later) = self.0.split_at(length.min(self.0.len()));

@@ -5,7 +5,8 @@
 //! chose, and fields. A string is its length and its bytes.
 //!
 //! [`request`] and [`answer`] are what a server needs; [`stream`] finds packets in bytes that pass, [`cut`] takes some
-//! of them out, and [`follow`] says what was done by them: for the audit log of the relay and for recordings on devices.
+//! of them out, and [`follow`] says what was done by them: for the audit log of the relay and for recordings on
+//! devices.
 
 pub mod answer;
 pub mod attributes;

@@ -22,8 +22,8 @@ pub enum ControlViolation {
     Enrol,
 }
 
-/// The order of an agent's messages: at most one `Instance`, one `Hello`; then, to join, one `Enrol` and nothing more, or, to stand as a tunnel,
-/// `Beat` as often as it likes.
+/// The order of an agent's messages: at most one `Instance`, one `Hello`; then, to join, one `Enrol` and nothing more,
+/// or, to stand as a tunnel, `Beat` as often as it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ControlOrder {
     /// Nothing has come.
@@ -40,7 +40,7 @@ pub enum ControlOrder {
 }
 
 impl ControlOrder {
-    /// A message has come.
+    /// Handles a message.
     ///
     /// # Errors
     /// [`ControlViolation`]; the connection cannot go on.

@@ -67,19 +67,19 @@ impl Link {
         }
     }
 
-    /// Something came from the relay: any datagram, an acknowledgement too.
+    /// Handles any datagram of the relay, an acknowledgement too.
     pub fn handle_heard(&mut self) {
         if self.doubt.take().is_some_and(|doubt| doubt.dialling) {
             self.push(LinkAction::StopDialling);
         }
     }
 
-    /// The number of live sessions changed: with any, the path is watched closely.
+    /// Handles a change of the number of live sessions: with any, the path is watched closely.
     pub fn handle_sessions(&mut self, sessions: u32) {
         self.sessions = sessions;
     }
 
-    /// The device's own address or route changed: the old path is dead for sure.
+    /// Handles a change of the device's own address or route: the old path is dead.
     pub fn handle_address_change(&mut self, now: Duration) {
         self.push(LinkAction::Rebind);
         self.beat(now, true);
@@ -120,7 +120,7 @@ impl Link {
             .map_or_else(|| self.next_beat(), |doubt| doubt.next_probe)
     }
 
-    /// The next thing to do, if any.
+    /// Returns the next action, if any.
     pub fn poll_action(&mut self) -> Option<LinkAction> {
         self.actions.pop_front()
     }

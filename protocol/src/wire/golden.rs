@@ -25,7 +25,7 @@ use crate::recording::record::EndReason;
 use crate::recording::seal::RecordingKey;
 use crate::recording::segment::SegmentLink;
 
-/// Each message encodes to its bytes and decodes from them, and no variant is left out.
+/// Checks that each message encodes to its bytes and decodes from them, and that no variant is left out.
 #[track_caller]
 fn control<T: ControlMessage + PartialEq + Debug>(messages: Vec<(T, &str)>) {
     let mut variants = vec![];
@@ -41,7 +41,7 @@ fn control<T: ControlMessage + PartialEq + Debug>(messages: Vec<(T, &str)>) {
     assert_eq!(variants, known, "every variant, in its order");
 }
 
-/// The same of a session's frame.
+/// Checks the same of a session's frame.
 #[track_caller]
 fn frame(message: SessionMessage, golden: &str) {
     let bytes = message.encode().unwrap();

@@ -63,14 +63,15 @@ pub enum UploadMessage {
 pub enum UploadAnswer {
     /// To [`UploadMessage::Finished`] and [`UploadMessage::Gone`]: it is known for good.
     Noted(SessionId),
-    /// The length of the segment that has arrived. Sent on an offer and now and then on its bytes: what may be under way
-    /// is bounded by it.
+    /// The length of the segment that has arrived. Sent on an offer and now and then on its bytes: what may be under
+    /// way is bounded by it.
     Have(SegmentHeld),
     /// The whole segment is stored for good, under this hash: the device may delete it.
     Stored(SegmentHeld),
     /// The segment is not taken.
     Refused(SegmentRefusal),
-    /// To [`UploadMessage::Inventory`]: this part has been taken; after the last one, what is not listed has been judged.
+    /// To [`UploadMessage::Inventory`]: this part has been taken; after the last one, what is not listed has been
+    /// judged.
     Listed(u32),
 }
 

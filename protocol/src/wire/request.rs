@@ -1,4 +1,5 @@
-//! What a session's stream is opened for: a process or a forward. They are distinguished as soon as an `Open` is decoded.
+//! What a session's stream is opened for: a process or a forward. They are distinguished as soon as an `Open` is
+//! decoded.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,7 +35,7 @@ pub enum ProcessRequest {
     Subsystem(String),
 }
 
-/// What a session without a process is for.
+/// The purpose of a session without a process.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ForwardRequest {
     /// A TCP connection, which the device dials.

@@ -81,7 +81,7 @@ pub struct WindowSize {
 }
 
 impl WindowSize {
-    /// From SSH's 32-bit numbers; what a kernel's 16 bits cannot hold is clamped.
+    /// Creates a size from SSH's 32-bit numbers; what a kernel's 16 bits cannot hold is clamped.
     #[must_use]
     pub fn clamped(columns: u32, rows: u32, width: u32, height: u32) -> Self {
         let clamp = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);

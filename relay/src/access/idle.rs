@@ -388,8 +388,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whenever the terms change: nothing ends unless it was idle for as long as those that hold say, and not
-        /// without a warning, which has its full time.
+        /// Checks changes of terms at any time: nothing ends unless it was idle for as long as the current ones say,
+        /// and not without a warning, which has its full time.
         #[test]
         fn no_change_of_terms_ends_a_session_unwarned(
             steps in proptest::collection::vec((0u64..100, 0u8..4, 1u64..400), 1..200),
@@ -432,7 +432,7 @@ mod tests {
             }
         }
 
-        /// However activity and polls come: never closed early, never late, and warned before.
+        /// Checks any order of activity and polls: never closed early, never late, and warned before.
         #[test]
         fn it_ends_exactly_a_timeout_after_the_last_activity(
             after in 1u64..2_000,

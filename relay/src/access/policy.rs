@@ -58,7 +58,7 @@ pub(crate) const DEFAULT_ON_DISCONNECT: OnDisconnect = OnDisconnect::Hup;
 pub(crate) struct Cutoffs {
     /// The end when it is idle.
     pub idle: Idle,
-    /// Whatever happens in it.
+    /// The maximum duration, with or without activity.
     pub longest: Longest,
 }
 

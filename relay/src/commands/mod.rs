@@ -1,6 +1,6 @@
-//! The one command tree of both ways in: `relay devices` in a shell on the relay's machine, and `ssh relay devices` from
-//! anywhere. What a command does and prints is the same at both. A command is one file that implements [`Command`], and
-//! one line in the list below.
+//! The one command tree of both ways in: `relay devices` in a shell on the relay's machine, and `ssh relay devices`
+//! from anywhere. What a command does and prints is the same at both. A command is one file that implements
+//! [`Command`], and one line in the list below.
 
 pub(crate) mod access;
 pub(crate) mod admin;

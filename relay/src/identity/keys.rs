@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use russh::keys::PublicKey;
 
-    /// The output of `ssh-keygen -l -E sha256` and `-E sha1` for this key.
+    /// Compares with the output of `ssh-keygen -l -E sha256` and `-E sha1` for this key.
     #[test]
     fn fingerprints_are_those_that_openssh_prints() {
         let key =

@@ -313,7 +313,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive model over a small world.
+        /// Compares with a naive model over a small world.
         #[test]
         fn a_hit_is_what_the_model_says(
             targets in proptest::collection::vec((arbitrary_target(), -2i64..3), 0..6),

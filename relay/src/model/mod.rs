@@ -1,5 +1,6 @@
-//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, snapshots of the whole policy, sources of connections. What a
-//! value says of another is here (a rule matches, a quota is full); decisions are in [`crate::access`].
+//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, snapshots of the whole policy,
+//! sources of connections. What a value says of another is here (a rule matches, a quota is full); decisions are in
+//! [`crate::access`].
 
 pub(crate) mod form;
 pub(crate) mod invalid;

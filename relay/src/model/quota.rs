@@ -140,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive model: takes and releases in any order, with a limit that changes on the way.
+        /// Compares with a naive model: takes and releases in any order, with a limit that changes on the way.
         #[test]
         fn no_order_gets_past_the_limit(steps in proptest::collection::vec((0u8..4, 0u32..6), 0..200)) {
             let (mut in_use, mut max) = (0_u32, 3_u32);

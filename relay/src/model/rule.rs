@@ -36,7 +36,7 @@ pub(crate) struct ValueRule(pub Vec<ValuePattern>);
 pub(crate) enum ValuePattern {
     /// `*`: the label is there, with whatever value.
     Any,
-    /// This one.
+    /// Exactly this one.
     Exact(LabelValue),
     /// `!=`: not this one.
     Not(LabelValue),
@@ -49,7 +49,7 @@ pub(crate) enum LoginRule {
     Any,
     /// `{user}`: the one that is called as the user is.
     User,
-    /// This one.
+    /// Exactly this one.
     Exact(Login),
 }
 

@@ -151,7 +151,7 @@ impl StreamMarks {
         }
     }
 
-    /// Bytes until the mark may change.
+    /// Returns the bytes until the mark may change.
     fn left(&self) -> u64 {
         let bounds = [self.proved, self.relayed];
         let next = bounds.into_iter().filter(|bound| *bound > self.at).min();

@@ -104,7 +104,7 @@ impl Fixture {
         self.begin_bounded(id, None).await
     }
 
-    /// One of whose streams so many bytes are kept.
+    /// Begins a recording that keeps so many bytes of each stream.
     async fn begin_bounded(
         &self,
         id: SessionId,
@@ -292,7 +292,7 @@ impl Device {
         Self::recording_bounded(bed, id, key, change, None)
     }
 
-    /// One that keeps so many bytes of each stream.
+    /// Returns a device's recording that keeps so many bytes of each stream.
     fn recording_bounded(
         bed: &Fixture,
         id: SessionId,
@@ -398,7 +398,7 @@ async fn recorded(bed: &Fixture, shown: &[u8]) -> Device {
     device
 }
 
-/// Bytes that do not compress: a megabyte of them is a segment.
+/// Returns bytes that do not compress: a megabyte of them is a segment.
 fn noise(length: usize) -> Vec<u8> {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let byte = || {

@@ -1,6 +1,6 @@
 //! The replacement of the relay's SSH host key. A client pins it, and a server shows one key of each type, so that two
-//! cannot be served at a time: instead, the next key is made beforehand, the relay lists both to its clients, and then it
-//! takes the present one's place.
+//! cannot be served at a time: instead, the next key is made beforehand, the relay lists both to its clients, and then
+//! it takes the present one's place.
 
 use std::path::Path;
 

@@ -87,7 +87,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Bytes from the system's random numbers.
+/// Returns bytes from the system's random numbers.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], StateError> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| StateError::Crypto("no random numbers"))?;

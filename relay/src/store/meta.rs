@@ -102,7 +102,7 @@ pub(super) async fn fact(
     Ok(value.fetch_optional(read).await?)
 }
 
-/// What a change of access changes.
+/// The part of the access data that a change affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AccessPart {
     /// Users, keys, principals, roles, or the trusted authorities.

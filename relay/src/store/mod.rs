@@ -66,7 +66,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 #[derive(Clone)]
 pub(crate) struct Store {
     readers: SqlitePool,
-    /// How many SELECTs ran on `readers` for this store and its clones, background work aside.
+    /// The number of SELECTs that ran on `readers` for this store and its clones, background work aside.
     selects: Arc<AtomicU64>,
     policy: PolicyCache,
     /// Commits that survive a power cut: users, tokens, devices.

@@ -42,7 +42,7 @@ struct TxExpiryInner {
 struct ExpiryState {
     /// The transaction that began last, and when its time is over.
     last: Option<(Weak<TxWriter>, Instant)>,
-    /// When the task looks next; `None`: it does not run.
+    /// The time of the next look of the task; `None`: it does not run.
     looks: Option<Instant>,
 }
 

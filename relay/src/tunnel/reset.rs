@@ -130,8 +130,8 @@ mod tests {
         assert_ne!(first[DISGUISE..], other[DISGUISE..]);
     }
 
-    /// Ten thousand devices, which dial within a quarter of a second of their reset, at relays that open this many
-    /// tunnels in a tick.
+    /// Simulates ten thousand devices, which dial within a quarter of a second of their reset, at relays that open this
+    /// many tunnels in a tick.
     #[test]
     fn fleet_comes_back_without_a_storm() {
         const DEVICES: usize = 10_000;

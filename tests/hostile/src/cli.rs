@@ -57,16 +57,16 @@ struct DeviceArgs {
     /// A state folder that `edge-agent join` made; stop the agent on it first
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
-    /// Which case (see --list)
+    /// The case (see --list)
     #[arg(long, value_name = "CASE")]
     misbehave: String,
-    /// How often
+    /// The number of times
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u32,
     /// Dial this relay instead of the first on the device's roster
     #[arg(long, value_name = "IP:PORT")]
     relay: Option<SocketAddr>,
-    /// How long the relay's reaction is waited for
+    /// The time that the relay's reaction is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     within: u64,
 }
@@ -82,13 +82,13 @@ struct OperatorArgs {
     /// The SSH user name: USER for the console, LOGIN+DEVICE for a device
     #[arg(long, value_name = "NAME")]
     user: String,
-    /// Which case (see --list)
+    /// The case (see --list)
     #[arg(long, value_name = "CASE")]
     misbehave: String,
-    /// How often
+    /// The number of times
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u32,
-    /// How long the relay's reaction is waited for
+    /// The time that the relay's reaction is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     within: u64,
 }

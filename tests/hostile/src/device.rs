@@ -31,13 +31,13 @@ pub use self::session::{HeardFrames, HostileSession};
 pub use self::tape::{Sealed, Tape};
 use crate::{Outcome, cases, check_target};
 
-/// How long the relay may take for what it does at once.
+/// The time that the relay may take for what it does at once.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// How often the device is heard: often enough for any keepalive.
+/// The interval of the device's beats: short enough for any keepalive.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// What a case does, as a future.
+/// The run of a case, as a future.
 pub type HostileRun = Pin<Box<dyn Future<Output = Result<Outcome>> + Send>>;
 
 /// One misbehaviour of a device.
@@ -47,11 +47,11 @@ pub struct DeviceCase {
     pub name: &'static str,
     /// One sentence.
     pub what: &'static str,
-    /// Where it lies.
+    /// The place of its lie.
     pub lie: Lie,
 }
 
-/// Where a device lies.
+/// The place of a device's lie.
 #[derive(Debug)]
 pub enum Lie {
     /// Nowhere: every session is served in good order until the relay closes the tunnel.
@@ -64,47 +64,47 @@ pub enum Lie {
     Session {
         /// Returns whether this is such a session.
         on: fn(&Open) -> bool,
-        /// What it does in one.
+        /// Its behaviour in such a session.
         play: fn(Arc<HostileDevice>, HostileSession) -> HostileRun,
     },
 }
 
-/// How a device runs.
+/// The options of a device's run.
 #[derive(Clone, Debug)]
 pub struct DeviceRun {
     /// Its state folder.
     pub state: PathBuf,
     /// The relay, if it is not the first one on the roster.
     pub relay: Option<SocketAddr>,
-    /// How often it misbehaves.
+    /// The number of times that it misbehaves.
     pub count: u32,
-    /// How long the relay's reaction is waited for.
+    /// The time that the relay's reaction is waited for.
     pub within: Duration,
 }
 
-/// What a device knows before it has a tunnel.
+/// The data of a device before it has a tunnel.
 pub struct Door {
-    /// What to do how often.
+    /// The options of its run.
     pub run: DeviceRun,
     /// The relay's address.
     pub relay: SocketAddr,
     /// Its key.
     pub identity: Identity,
-    /// What it belongs to.
+    /// Its membership.
     pub membership: Membership,
 }
 
 /// A device with a tunnel.
 pub struct HostileDevice {
-    /// What it is.
+    /// Its identity.
     pub door: Arc<Door>,
     /// Its tunnel.
     pub connection: Connection,
-    /// What the relay said when the tunnel stood.
+    /// The relay's welcome.
     pub welcome: Welcome,
     /// Its half of the control stream.
     pub control: Mutex<SendStream>,
-    /// What it has seen of forwards that are recorded.
+    /// The recorded forwards that it has seen.
     pub forwards: ForwardLogs,
     _endpoint: Endpoint,
 }
@@ -278,7 +278,7 @@ impl HostileDevice {
         self.welcome.membership.name.as_str()
     }
 
-    /// How often the case misbehaves.
+    /// Returns the number of times that the case misbehaves.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.door.run.count
@@ -316,7 +316,7 @@ impl HostileDevice {
         Ok(())
     }
 
-    /// What becomes of the tunnel: refused if the relay closes it in time.
+    /// Returns what becomes of the tunnel: refused if the relay closes it in time.
     pub async fn verdict(&self, what: &str) -> Outcome {
         match timeout(self.door.run.within, self.connection.closed()).await {
             Ok(closed) => Outcome::Refused(closed.to_string()),
@@ -370,7 +370,7 @@ impl<T: ControlMessage> ControlStream<T> {
         Ok(())
     }
 
-    /// What the relay says; `None`: nothing more.
+    /// Returns what the relay says; `None`: nothing more.
     pub async fn next(&mut self) -> Option<T> {
         next_message(&mut self.receive, &mut self.reader, &mut self.rest).await
     }
@@ -395,7 +395,7 @@ pub struct Answers<T> {
 }
 
 impl<T: ControlMessage> Answers<T> {
-    /// What the relay says; `None`: nothing more.
+    /// Returns what the relay says; `None`: nothing more.
     pub async fn next(&mut self) -> Option<T> {
         next_message(&mut self.receive, &mut self.reader, &mut self.rest).await
     }

@@ -30,7 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, bail};
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it was sent, and the relay went on.

@@ -19,11 +19,11 @@ pub struct OperatorCase {
     pub name: &'static str,
     /// One sentence.
     pub what: &'static str,
-    /// What it does.
+    /// The case itself.
     pub run: fn(&OperatorTarget) -> Result<Outcome>,
 }
 
-/// Where and as whom.
+/// The address and the user.
 #[derive(Clone, Debug)]
 pub struct OperatorTarget {
     /// The relay's SSH address.
@@ -32,9 +32,9 @@ pub struct OperatorTarget {
     pub key: PathBuf,
     /// The SSH user name.
     pub user: String,
-    /// How often it misbehaves.
+    /// The number of times that it misbehaves.
     pub count: u32,
-    /// How long the relay's reaction is waited for.
+    /// The time that the relay's reaction is waited for.
     pub within: Duration,
 }
 

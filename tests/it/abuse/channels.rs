@@ -186,8 +186,8 @@ fn more_than_the_window_goes_nowhere() {
     fixture.is_undisturbed();
 }
 
-/// russh gives window to one channel that was granted for another, so one that is full keeps its neighbours on a trickle;
-/// for a minute. Within its window no client comes so far by itself: this one overruns it a little.
+/// russh gives window to one channel that was granted for another, so one that is full keeps its neighbours on a
+/// trickle; for a minute. Within its window no client comes so far by itself: this one overruns it a little.
 #[test]
 fn a_channel_that_starves_its_neighbours_is_closed() {
     let fixture = Fixture::new();

@@ -20,7 +20,7 @@ fn nothing() -> SshMessage {
     request.string("ssh-connection").string("none")
 }
 
-/// What a console command on a raw connection answers.
+/// Returns what a console command on a raw connection answers.
 #[track_caller]
 fn ask(raw: &mut Raw, line: &str) -> String {
     raw.say(open(0, 1 << 20, 1 << 15));
@@ -240,8 +240,8 @@ fn key_that_is_offered_again_counts_as_no_wrong_one() {
     run(alice.console().arg("whoami")).ok();
 }
 
-/// Lengths that are none, and lines that are no version, are russh's to see. How much it may read before a login is ours
-/// to bound: `front::a_flood_before_the_login_is_cut`.
+/// Lengths that are none, and lines that are no version, are russh's to see. How much it may read before a login is
+/// ours to bound: `front::a_flood_before_the_login_is_cut`.
 #[test]
 fn what_is_no_ssh_ends_soon() {
     let fixture = Fixture::new();

@@ -117,7 +117,8 @@ fn a_path_that_is_none_leads_nowhere() {
     fixture.is_undisturbed();
 }
 
-/// No abuse, but driven packet by packet: the relay asks for what a client reads before it does, and closes what it has read.
+/// No abuse, but driven packet by packet: the relay asks for what a client reads before it does, and closes what it has
+/// read.
 #[test]
 fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     let fixture = Fixture::new();
@@ -163,7 +164,8 @@ fn a_small_file_is_read_ahead_and_closed_without_its_device() {
     );
 }
 
-/// Nor is this: of files that are put one after the other, each is open at once, but what the log says of it comes from the device.
+/// Nor is this: of files that are put one after the other, each is open at once, but what the log says of it comes from
+/// the device.
 #[test]
 fn a_small_file_is_opened_ahead_and_its_failure_is_reported() {
     let fixture = Fixture::new();

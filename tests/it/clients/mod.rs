@@ -62,7 +62,7 @@ fn script(site: &Site, interpreter: &str, name: &str, text: &str) -> Output {
     run(&mut script)
 }
 
-/// Whether Python has a module. Where it is missing, the reason to skip is printed; on CI, the test fails.
+/// Returns whether Python has a module. Where it is missing, the reason to skip is printed; on CI, the test fails.
 #[track_caller]
 fn needs_module(module: &str) -> bool {
     let found = run(command("python3").args(["-c", &format!("import {module}")]));
@@ -85,7 +85,7 @@ fn file(user: &User, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
-/// How many logins there were.
+/// Returns how many logins there were.
 #[track_caller]
 fn logins(site: &Site) -> usize {
     let rows = site

@@ -1,4 +1,5 @@
-//! Console commands that stream: they are listed, and end as sessions do when their right, their time or their user does.
+//! Console commands that stream: they are listed, and end as sessions do when their right, their time or their user
+//! does.
 
 use std::time::Duration;
 

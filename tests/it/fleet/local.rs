@@ -142,7 +142,8 @@ fn a_key_ends_what_runs_and_a_client_that_is_gone_does_not() {
         flag.display()
     );
     let ended = || fs::read_to_string(&flag).unwrap_or_default().len() / 2;
-    // Without a terminal a signal ends `ssh` here, as with any session: an observer is lost, and that is no order to stop.
+    // Without a terminal a signal ends `ssh` here, as with any session: an observer is lost, and that is no order to
+    // stop.
     let go = fleet.relay.folder().join("go");
     let waits = format!(
         "echo up; i=0; until [ -e {} ] || [ $i -gt 600 ]; do sleep 0.1; i=$((i+1)); done; echo x >>{}",

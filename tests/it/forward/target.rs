@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// Listens on a port, of 127.0.0.1 unless said otherwise, and does the same with each connection. Its threads end with the test.
+/// Listens on a port, of 127.0.0.1 unless said otherwise, and does the same with each connection. Its threads end with
+/// the test.
 pub(super) struct Target {
     port: u16,
     seen: Arc<TargetCounters>,
@@ -77,17 +78,17 @@ impl Target {
         self.port
     }
 
-    /// How many have come.
+    /// Returns the number of connections.
     pub(super) fn connections(&self) -> u64 {
         self.seen.connections.load(Ordering::Relaxed)
     }
 
-    /// How much an endless one has sent.
+    /// Returns the bytes that an endless one has sent.
     pub(super) fn sent(&self) -> u64 {
         self.seen.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether an endless one has heard that it is not taken any more.
+    /// Returns whether an endless one has heard that it is not taken any more.
     pub(super) fn is_over(&self) -> bool {
         self.seen.over.load(Ordering::Relaxed)
     }

@@ -40,7 +40,7 @@ impl Peer {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Whether the other end closes within this time.
+    /// Returns whether the other end closes within this time.
     pub(crate) fn is_closed(&mut self, within: Duration) -> bool {
         self.read_until(within, |_| false)
     }

@@ -14,7 +14,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
 };
 
-/// What a key made by `ssh-keygen -t ed25519-sk` is bound to.
+/// The application of a key made by `ssh-keygen -t ed25519-sk`.
 const APPLICATION: &[u8] = b"ssh:";
 
 /// The flag that says that the key was touched.
@@ -26,7 +26,7 @@ const IDENTITIES_ANSWER: u8 = 12;
 const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
 
-/// What goes wrong in a key.
+/// A fault of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,

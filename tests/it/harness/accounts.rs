@@ -47,7 +47,7 @@ impl Accounts {
         }
     }
 
-    /// Whether this machine lets us do it; see [`super::is_root`].
+    /// Returns whether this machine lets us do it; see [`super::is_root`].
     #[track_caller]
     pub(crate) fn are_possible() -> bool {
         if !super::is_root("accounts of its own") {

@@ -37,7 +37,7 @@ impl Capture {
         capture
     }
 
-    /// What has come so far.
+    /// Returns the bytes so far.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.0.lock().unwrap().bytes.clone()
     }

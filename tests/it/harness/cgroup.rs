@@ -50,7 +50,7 @@ impl MemoryBound {
         None
     }
 
-    /// What runs a program in it.
+    /// Returns the command that runs a program in it.
     pub(crate) fn wrapper(&self) -> Vec<String> {
         let enter = format!(
             "echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"",

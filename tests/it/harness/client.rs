@@ -36,7 +36,7 @@ async fn proved(relay: &Relay, user: &User, name: &str) -> Handle<AnyKey> {
 /// An authenticated connection whose sessions are a device's.
 pub(crate) struct Client {
     inner: Handle<AnyKey>,
-    /// What carries `inner` on the jump way.
+    /// The connection that carries `inner` on the jump way.
     _outer: Option<Handle<AnyKey>>,
 }
 
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// Whether the user's certificate, `key-cert.pub`, is taken for proof.
+    /// Returns whether the user's certificate, `key-cert.pub`, is taken for proof.
     pub(crate) async fn proves_by_certificate(relay: &Relay, user: &User) -> bool {
         let config = Arc::new(Config::default());
         let mut outer = client::connect(config, relay.ssh(), AnyKey).await.unwrap();
@@ -89,7 +89,7 @@ impl Client {
         proved.await.unwrap().success()
     }
 
-    /// Whether the user's RSA key is taken for proof with a signature of this kind; `None` is SHA-1, whatever
+    /// Returns whether the user's RSA key is taken for proof with a signature of this kind; `None` is SHA-1, whatever
     /// the relay says that it takes.
     pub(crate) async fn proves_by_rsa(relay: &Relay, user: &User, hash: Option<HashAlg>) -> bool {
         let config = Arc::new(Config::default());
@@ -124,7 +124,7 @@ pub(crate) struct Session {
     end: ClientEnd,
 }
 
-/// How a command ended, and all it wrote.
+/// The exit of a command, and its output.
 #[derive(Debug, Default)]
 pub(crate) struct ClientEnd {
     pub(crate) stdout: String,
@@ -188,7 +188,7 @@ impl Session {
     }
 }
 
-/// Whom it talks to is checked by OpenSSH's client in other tests.
+/// Accepts any host key: OpenSSH's client checks it in other tests.
 struct AnyKey;
 
 impl Handler for AnyKey {

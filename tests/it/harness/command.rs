@@ -40,7 +40,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
     output
 }
 
-/// How a command ended, and all it wrote.
+/// The exit of a command, and its output.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) line: String,
@@ -180,17 +180,17 @@ impl Running {
         );
     }
 
-    /// What is on its stdout so far.
+    /// Returns what is on its stdout so far.
     pub(crate) fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
     }
 
-    /// What is on its stderr so far.
+    /// Returns what is on its stderr so far.
     pub(crate) fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
     }
 
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait_for;
 
-/// How long a daemon may take to end once it is asked to, before it is killed.
+/// The time that a daemon may take to end once it is asked to, before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The end of a log that is shown.
@@ -63,7 +63,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns how it ended, if it did.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }

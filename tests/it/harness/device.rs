@@ -16,7 +16,7 @@ pub(crate) struct Device {
     daemon: Option<Daemon>,
     folder: TempDir,
     name: String,
-    /// What the agent is run by and in: a wrapper program and an environment.
+    /// The wrapper program and environment of the agent.
     wrapper: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     flags: Vec<String>,
@@ -204,7 +204,7 @@ impl Device {
     }
 }
 
-/// What an agent needs that is not root.
+/// Returns what an agent needs that is not root.
 pub(super) fn own_account(is_root: bool) -> Vec<String> {
     match is_root {
         true => vec![],

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::Device;
 
-/// Where the programs are: a JSON object of triples, each with `program` and `runner`. `cargo xtask test`
+/// The place where the programs are: a JSON object of triples, each with `program` and `runner`. `cargo xtask test`
 /// writes it when it has built them.
 const VARIABLE: &str = "HOLDFAST_EMULATED";
 

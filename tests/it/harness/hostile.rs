@@ -71,12 +71,12 @@ impl Hostile {
         self.device.name()
     }
 
-    /// Whether its case is over.
+    /// Returns whether its case is over.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// How its case ended.
+    /// Returns how its case ended.
     #[track_caller]
     pub(crate) fn outcome(mut self, within: Duration) -> Outcome {
         wait_until(within, "the case is over", || self.is_over());

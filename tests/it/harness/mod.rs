@@ -36,13 +36,13 @@ pub(crate) use relay::Relay;
 pub(crate) use site::Site;
 pub(crate) use terminal::Terminal;
 
-/// How long anything may take that takes well under a second on an idle machine: CI's are loaded.
+/// The time that anything may take that takes well under a second on an idle machine: CI's are loaded.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// How long a whole command may take: a hung `ssh` fails its test, and not the run.
+/// The time that a whole command may take: a hung `ssh` fails its test, and not the run.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `condition` holds; after `within` the test fails and says that `what` did not happen.
@@ -73,7 +73,7 @@ pub(crate) fn own_login() -> String {
     run(command("id").arg("-un")).ok().out().trim().to_owned()
 }
 
-/// Whether there is a program on PATH. Where it is missing, the reason to skip is printed; on CI, where
+/// Returns whether there is a program on PATH. Where it is missing, the reason to skip is printed; on CI, where
 /// nothing is skipped, the test fails.
 #[track_caller]
 pub(crate) fn needs_program(name: &str, origin: &str) -> bool {
@@ -89,7 +89,7 @@ pub(crate) fn needs_program(name: &str, origin: &str) -> bool {
     false
 }
 
-/// Whether the test runs as root. Where it does not, the reason to skip is printed; on CI, where nothing
+/// Returns whether the test runs as root. Where it does not, the reason to skip is printed; on CI, where nothing
 /// is skipped, the test fails.
 #[track_caller]
 pub(crate) fn is_root(why: &str) -> bool {

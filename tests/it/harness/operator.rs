@@ -18,7 +18,7 @@ pub(crate) enum Way {
 impl Way {
     pub(crate) const BOTH: [Self; 2] = [Self::Direct, Self::Jump];
 
-    /// What `ssh` is to connect to, `LOGIN` and all.
+    /// Returns what `ssh` is to connect to, `LOGIN` and all.
     pub(crate) fn destination(self, login: &str, device: &str) -> String {
         match self {
             Self::Direct => format!("{login}+{device}@relay"),

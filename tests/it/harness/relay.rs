@@ -21,7 +21,7 @@ pub(crate) struct Relay {
     tunnel: SocketAddr,
     flags: Vec<String>,
     env: Vec<(String, String)>,
-    /// What `relay serve` is run by.
+    /// The wrapper program of `relay serve`.
     wrapper: Vec<String>,
 }
 
@@ -146,7 +146,7 @@ impl Relay {
         self.admin(&export).ok().out()
     }
 
-    /// What `devices --json` says of a device.
+    /// Returns what `devices --json` says of a device.
     #[track_caller]
     pub(crate) fn device(&self, name: &str) -> Option<Value> {
         let Value::Array(rows) = self.json(&["devices", "--json"]) else {
@@ -221,12 +221,12 @@ impl Relay {
         status
     }
 
-    /// Where operators connect.
+    /// Returns the address for operators.
     pub(crate) fn ssh(&self) -> SocketAddr {
         self.ssh
     }
 
-    /// Where devices connect.
+    /// Returns the address for devices.
     pub(crate) fn tunnel(&self) -> SocketAddr {
         self.tunnel
     }
@@ -242,7 +242,7 @@ impl Relay {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// What it wrote to stdout since its last start.
+    /// Returns what it wrote to stdout since its last start.
     pub(crate) fn out(&self) -> String {
         self.daemon.as_ref().expect("it runs").out()
     }

@@ -13,13 +13,13 @@ use crate::harness::{
     own_login, p99, run, wait_for, wait_until,
 };
 
-/// What the relay has in all.
+/// The relay's memory in all.
 const BOUND: u64 = 256 << 20;
 
-/// What one of the floods may cost of it.
+/// The most that one of the floods may cost of it.
 const BEARABLE: u64 = 48 << 20;
 
-/// What another user's keystroke may take, on a machine that has other things to do: 200 ms on a quiet one.
+/// The most that another user's keystroke may take, on a machine that has other things to do: 200 ms on a quiet one.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// A relay with little memory, a good device with a user on it, and an administrator whom others lie to.

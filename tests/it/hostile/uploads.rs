@@ -7,7 +7,7 @@ use hostile::Outcome;
 
 use crate::harness::{Device, Hostile, Relay, SOON, Site, Way, own_login, run, wait_for};
 
-/// What all files in a folder and below it hold.
+/// Returns the bytes of all files in a folder and below it.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::{command, is_root, run, run_with_input};
 
-/// Where the relay is.
+/// The address of the relay.
 pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// The router lets answers in, and nothing else.

@@ -13,7 +13,7 @@ use crate::harness::{
 
 const MIB: u64 = 1 << 20;
 
-/// What is copied in a round.
+/// The bytes that are copied in a round.
 const BULK: u64 = 128 * MIB;
 const ROUNDS: usize = 5;
 const ECHOES: usize = 1_000;

@@ -9,7 +9,8 @@ use crate::harness::{
     Hostile, Relay, SOON, Way, own_login, run, run_with_input, wait_for, wait_until,
 };
 
-/// What the relay makes of the recording of a session with a device that plays a case. `cut`: an administrator ends it.
+/// Returns what the relay makes of the recording of a session with a device that plays a case. `cut`: an administrator
+/// ends it.
 #[track_caller]
 fn verdict(relay: &Relay, hostile: &Hostile) -> Value {
     wait_until(SOON, "the recording is uploaded", || hostile.is_over());

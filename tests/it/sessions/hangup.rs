@@ -17,7 +17,7 @@ fn numbers(text: &str) -> Vec<u32> {
         .collect()
 }
 
-/// Whether any of the processes runs; a zombie does not.
+/// Returns whether any of the processes runs; a zombie does not.
 fn any_runs(ids: &[u32]) -> bool {
     ids.iter().any(|id| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -77,7 +77,7 @@ fn no_session_is_live(site: &Site) {
     });
 }
 
-/// What the audit log says became of the processes, of the newest session first.
+/// Returns what the audit log says became of the processes, of the newest session first.
 fn processes(site: &Site) -> Vec<String> {
     let output = site
         .relay
@@ -226,7 +226,7 @@ fn a_kill_ends_what_heeds_no_hangup() {
     assert_eq!(processes(&site)[0], "killed");
 }
 
-/// What every session did before roles could say it.
+/// As every session did before roles could set it.
 #[test]
 fn a_role_may_have_it_killed() {
     let site = Site::new();

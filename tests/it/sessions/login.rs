@@ -7,7 +7,7 @@ use crate::harness::{
     Accounts, Device, SOON, Site, Terminal, Way, command, needs_program, run, wait_until,
 };
 
-/// What the device gives all its sessions.
+/// The variables that the device gives all its sessions.
 const ENVIRONMENT: &str = "# the site's proxy\nhttp_proxy=http://proxy.example:3128\nFIELD_QUOTED=\"two words\"\n\
      export SITE='berlin'\nUSER=forged\nSSH_CONNECTION=forged\n";
 
@@ -51,7 +51,7 @@ fn audit_knows_who_logged_in() {
     }
 }
 
-/// Whether PAM opens sessions on this machine.
+/// Returns whether PAM opens sessions on this machine.
 fn is_pam_possible() -> bool {
     let possible = Accounts::are_possible()
         && fs::exists("/etc/pam.d/su").unwrap()
@@ -136,7 +136,7 @@ fn a_password_that_must_be_changed_lets_only_root_in() {
     }
 }
 
-/// What pam_systemd sets, by a module that every PAM has.
+/// Sets the variable as pam_systemd does, by a module that every PAM has.
 #[test]
 fn runtime_folder_is_the_one_that_pam_sets() {
     if !is_pam_possible() {

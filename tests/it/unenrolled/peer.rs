@@ -11,10 +11,10 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tokio::time::timeout;
 
-/// How long the relay may take for what it does at once.
+/// The time that the relay may take for what it does at once.
 const SOON: Duration = Duration::from_secs(20);
 
-/// How a connection was ended by the relay.
+/// The way in which the relay ended a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// With this code.
@@ -80,7 +80,7 @@ impl Peer {
         }
     }
 
-    /// What the relay says there; `None`: nothing more.
+    /// Returns what the relay says there; `None`: nothing more.
     pub(crate) async fn next(&mut self) -> Option<RelayMessage> {
         self.first().await.next().await
     }
@@ -100,7 +100,7 @@ impl Peer {
         Some(Stream::of(opened.unwrap()))
     }
 
-    /// Whether the relay allows a stream in one direction within `wait`.
+    /// Returns whether the relay allows a stream in one direction within `wait`.
     pub(crate) async fn may_open_one_way(&self, wait: Duration) -> bool {
         timeout(wait, self.connection.open_uni()).await.is_ok()
     }
@@ -111,7 +111,7 @@ impl Peer {
         self.endpoint.wait_idle().await;
     }
 
-    /// How the relay ends the connection.
+    /// Returns how the relay ends the connection.
     pub(crate) async fn ended(&mut self) -> Ended {
         ended(timeout(SOON * 2, self.connection.closed()).await.unwrap())
     }

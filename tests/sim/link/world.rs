@@ -8,7 +8,7 @@ use holdfast_protocol::tunnel::link::{Link, LinkAction};
 
 use crate::random::Random;
 
-/// What may happen to a path or a device.
+/// An event that may happen to a path or a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// The NAT forgot its mappings, or changed its outside address: answers to the old one are lost, and
@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     Sessions(u32),
 }
 
-/// What is on its way.
+/// A packet on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Packet {
     ToRelay {
@@ -165,7 +165,7 @@ impl<'a> World<'a> {
         self.now
     }
 
-    /// Whether anything was received that was sent at or after `time`, or came after it.
+    /// Returns whether anything was received that was sent at or after `time`, or came after it.
     pub(crate) fn heard_since(&self, time: Duration) -> bool {
         self.heard_at.is_some_and(|heard| heard >= time)
     }

@@ -33,12 +33,12 @@ const KEY: ChainKey = ChainKey([3; 32]);
 struct Session {
     expected: Expectation,
     passed: Shown,
-    /// Whether content passed that is not kept.
+    /// True if content passed that is not kept.
     is_cut: bool,
     records: Vec<Vec<u8>>,
 }
 
-/// What a reader of a recording is shown without a mark, as far as the relay can know it.
+/// The data that a reader of a recording is shown without a mark, as far as the relay can know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Shown {
     start: String,
@@ -48,9 +48,9 @@ struct Shown {
     /// Sizes and signals, each with the bytes of input before it.
     control: Vec<(usize, String)>,
     exit: Option<Exit>,
-    /// Where each forward leads, and the bytes sent and received.
+    /// The target of each forward, and the bytes sent and received.
     forwards: BTreeMap<u32, (String, Option<(u64, u64)>)>,
-    /// Where a record of this kind has no place.
+    /// True if a record of this kind has no place.
     strange: bool,
 }
 
@@ -96,7 +96,7 @@ fn only_a_recording_of_what_the_relay_passed_on_is_verified() {
     );
 }
 
-/// What the relay makes of a recording.
+/// The relay's verdict on a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Verified,
@@ -559,8 +559,8 @@ fn bend(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Makes gaps, the ends of content and the end say what the records lead to, as a device can that has the key. Where the
-/// content of a stream has ended, the end says what it said.
+/// Makes gaps, the ends of content and the end say what the records lead to, as a device can that has the key. Where
+/// the content of a stream has ended, the end says what it said.
 fn refit(records: &mut [Vec<u8>]) {
     let mut chains = Stream::ALL.map(|stream| Chain::new(&KEY, stream));
     let mut has_ended = [false; 3];

@@ -18,7 +18,7 @@ pub(super) struct SimMedium {
 #[derive(Clone, Default)]
 struct SimFile {
     data: Vec<u8>,
-    /// What a crash leaves at least; `None` for a file whose name was never synced.
+    /// The part that a crash leaves at least; `None` for a file whose name was never synced.
     safe: Option<Vec<u8>>,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct SimRelay {
 #[derive(Default)]
 pub(super) struct SimStream {
     number: UploadStream,
-    /// When its tunnel was.
+    /// The time when its tunnel was.
     opened: Duration,
     pub(super) messages: VecDeque<UploadMessage>,
     /// The segment that was offered last on it.
@@ -35,7 +35,7 @@ pub(super) struct SimStream {
     missing: BTreeSet<SessionId>,
 }
 
-/// What a relay knows of one session: `ingest` and `working` die with its process.
+/// The data of a relay about one session: `ingest` and `working` die with its process.
 pub(super) struct Kept {
     began: Duration,
     ingest: Ingest,
@@ -280,7 +280,7 @@ pub(super) enum Output {
     Missing(u64),
 }
 
-/// What the relay knows of each of these sessions: it was cut off.
+/// Returns what the relay knows of each of these sessions: it was cut off.
 fn expectation(seen: [StreamDigest; 3]) -> Expectation {
     Expectation {
         user: UserName::new("alice").unwrap(),

@@ -35,7 +35,7 @@ pub(super) struct World<'r> {
     uploader: Uploader,
     pub(super) relay: SimRelay,
     connected: bool,
-    /// When the tunnel was.
+    /// The time when the tunnel was.
     opened: Duration,
     up: SimStream,
     /// So many were opened.
@@ -46,7 +46,7 @@ pub(super) struct World<'r> {
     /// Reports that were under way when a tunnel was lost.
     stale: Vec<UploadMessage>,
     pub(super) sessions: Vec<SimSession>,
-    /// What the medium has said to be safe.
+    /// The bytes that the medium has acknowledged as safe.
     pub(super) acknowledged: BTreeMap<SegmentName, u64>,
     pub(super) recovered: Vec<Recovered>,
 }
@@ -485,7 +485,7 @@ impl<'r> World<'r> {
         self.relay.pass_time(self.now + EXPECT_WITHIN * 2);
     }
 
-    /// How much of what was shown is in the stored recording, from the beginning; with gaps where the
+    /// Returns how much of what was shown is in the stored recording, from the beginning; with gaps where the
     /// recording admits them.
     pub(super) fn recorded(&self, session: usize) -> usize {
         let sim = &self.sessions[session];

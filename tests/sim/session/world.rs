@@ -25,7 +25,7 @@ use crate::random::Random;
 /// The most time that passes at once.
 const STEP: Duration = Duration::from_secs(2);
 
-/// How the relay's end of the stream goes away before the session's end.
+/// The way in which the relay's end of the stream goes away before the session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// A reset, or a lost tunnel: what was on its way is gone.
@@ -64,7 +64,7 @@ pub(crate) struct World<'a> {
     process: ProcessModel,
 }
 
-/// What is on its way, and how the relay's end went away, if it did.
+/// The frames on their way, and the way in which the relay's end went away, if it did.
 struct Channel {
     to_device: VecDeque<u8>,
     to_relay: VecDeque<u8>,
@@ -75,7 +75,7 @@ struct Channel {
 struct RelayEnd {
     machine: RelayProcess,
     reader: FrameReader,
-    /// What the relay learned, in order.
+    /// The events that the relay received, in order.
     learned: Vec<ProcessReport>,
     output_received: Vec<u8>,
 }
@@ -86,7 +86,7 @@ struct DeviceEnd {
     machine: Option<DeviceProcess>,
     reader: FrameReader,
     peer_gone_at: Option<Duration>,
-    /// What was done to the process, in order.
+    /// The actions on the process, in order.
     done: Vec<ProcessAction>,
     hung_up_at: Option<Duration>,
     /// The process goes on, and its output is not observed.
@@ -110,7 +110,7 @@ struct ProcessModel {
     input_closed: bool,
 }
 
-/// What the operator has sent.
+/// The input that the operator has sent.
 #[derive(Default)]
 struct Operator {
     input: Vec<u8>,
@@ -336,7 +336,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What holds of every session when it is over.
+    /// Checks what holds of every session when it is over.
     pub(crate) fn check(&mut self) {
         self.nothing_follows_the_end();
         let taken = &self.process.input_taken;
@@ -376,7 +376,7 @@ impl<'a> World<'a> {
         assert_eq!(self.device.hung_up_at, None);
     }
 
-    /// Whatever still comes in after its end, the device's machine does nothing more.
+    /// Checks that the device's machine does nothing more after its end, whatever comes in.
     fn nothing_follows_the_end(&mut self) {
         let Some(machine) = &mut self.device.machine else {
             return;

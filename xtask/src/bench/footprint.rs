@@ -19,11 +19,11 @@ use crate::target::Target;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// What `tests/bench` calls ours, and whom it is set beside.
+/// The name of ours in `tests/bench`, and of the one it is compared with.
 const OURS: &str = "holdfast";
 const DRIVERS: &str = "holdfast,openssh,dropbear";
 
-/// What ours should stay below: the figure in what `run.py` writes, its largest value, and in words.
+/// The limits that ours should stay below: the figure in what `run.py` writes, its largest value, and in words.
 const AIMS: [(&str, f64, &str); 4] = [
     (
         "dev_idle_pss_KiB",
@@ -125,7 +125,7 @@ fn relay(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join("release/relay"))
 }
 
-/// What ours should stay below, and whether it does.
+/// Returns the limits that ours should stay below, and whether it does.
 fn aims(measured: &Value) -> String {
     let mut lines = vec![
         "| figure | ours | aim | |".to_owned(),

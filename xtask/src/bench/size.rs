@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::process;
 use crate::tools;
 
-/// Where the bytes of a program are.
+/// The distribution of a program's bytes.
 #[derive(Debug, Serialize)]
 pub(super) struct CrateSize {
     /// Of the file that is shipped.
@@ -31,7 +31,7 @@ pub(super) struct Section {
     pub(super) zeroed: bool,
 }
 
-/// What one crate has of a program, in bytes.
+/// The share of one crate in a program, in bytes.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct SizeShare {
     pub(super) name: String,
@@ -111,10 +111,10 @@ impl CrateSize {
     }
 }
 
-/// How many crates the table has a row for; the JSON has them all.
+/// The number of crates that the table has a row for; the JSON has them all.
 const SHOWN: usize = 24;
 
-/// What is loaded, of the table that `readelf --section-headers --wide` prints.
+/// Returns what is loaded, of the table that `readelf --section-headers --wide` prints.
 fn sections(shown: &str) -> Result<Vec<Section>> {
     let mut sections = Vec::new();
     for line in shown.lines() {
@@ -174,7 +174,7 @@ fn symbol(line: &str) -> Option<(u64, u64, char, &str)> {
     Some((address, bytes, kind, words.next()?))
 }
 
-/// What the sections hold and no symbol names: constants without a name, tables, padding.
+/// Returns what the sections hold and no symbol names: constants without a name, tables, padding.
 fn nameless(sections: &[Section], crates: &[SizeShare]) -> SizeShare {
     let stored = |code: bool| -> u64 {
         let wanted = sections
@@ -191,7 +191,7 @@ fn nameless(sections: &[Section], crates: &[SizeShare]) -> SizeShare {
     }
 }
 
-/// Whose a symbol is: the crate that the first path in it begins with. What drops a value is its type's.
+/// Returns whose a symbol is: the crate that the first path in it begins with. What drops a value is its type's.
 fn owner(symbol: &str) -> &str {
     const DROP: &str = "core::ptr::drop_in_place";
     let (symbol, otherwise) = match symbol.strip_prefix(DROP) {

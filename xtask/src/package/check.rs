@@ -14,7 +14,7 @@ use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
 
-/// What the system in the box starts last. Whatever comes of it, the box goes off.
+/// The unit that the system in the box starts last. In any case the box goes off.
 const UNIT: &str = "\
 [Unit]
 Description=Try the packages
@@ -134,10 +134,10 @@ fn check_boot(mut boot: Command, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What it takes besides the packages: two inits, of which either can be booted, and what the checks run.
+/// The packages that the box needs besides: two inits, of which either can be booted, and what the checks run.
 const INCLUDE: &str = "systemd-sysv,init-system-helpers,openrc,openssh-client,minisign";
 
-/// What the relay's package depends on, which any Debian has.
+/// The dependencies of the relay's package, which any Debian has.
 const RELAY_NEEDS: &str = "libc6,libgcc-s1";
 
 /// A small Debian with the packages of `include` besides, made once.
@@ -160,7 +160,7 @@ fn debian(workspace: &Workspace, name: &str, include: &str) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// What this machine's release is called.
+/// Returns what this machine's release is called.
 fn codename() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let name = release

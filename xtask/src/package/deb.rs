@@ -12,14 +12,14 @@ use crate::workspace::Workspace;
 
 const MAINTAINER: &str = "Holdfast <packages@holdfast.invalid>";
 
-/// When everything in a package was made, in seconds since 1970: the same bytes from the same program,
+/// The time when everything in a package was made, in seconds since 1970: the same bytes from the same program,
 /// wherever and whenever it is packed.
 const EPOCH: &str = "1795305600";
 
-/// What differs between our packages.
+/// The data that differs between our packages.
 pub(super) struct Deb {
     pub(super) name: &'static str,
-    /// What the program is called in `/usr/bin`.
+    /// The name of the program in `/usr/bin`.
     pub(super) program: &'static str,
     pub(super) architecture: String,
     /// A package that no Debian has by itself, if it needs one.
@@ -32,7 +32,7 @@ pub(super) struct Deb {
     pub(super) manual: PathBuf,
     pub(super) unit_name: &'static str,
     pub(super) unit: String,
-    /// What goes when the package is purged.
+    /// The folder that is removed when the package is purged.
     pub(super) state: &'static str,
 }
 
@@ -146,7 +146,7 @@ fn installed_size(folder: &Path) -> Result<u64> {
     Ok(size)
 }
 
-/// What lies in a folder, in the order of its names.
+/// Returns what lies in a folder, in the order of its names.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("cannot list {}", folder.display());
     let entries = fs::read_dir(folder).with_context(context)?;

@@ -23,14 +23,14 @@ pub(crate) struct Hardening {
     /// A segment is writable and executable.
     writable_code: bool,
     pie: bool,
-    /// Why it is none.
+    /// The reason why it is none.
     #[serde(default)]
     pie_reason: Option<String>,
     /// `Tag_CPU_arch` of 32-bit ARM programs: the oldest processors that run all of it.
     arm_architecture: Option<String>,
 }
 
-/// How much of the tables that the start fills in is read-only afterwards.
+/// The part of the tables filled in at the start that is read-only afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Relro {
@@ -40,7 +40,7 @@ enum Relro {
 }
 
 impl Hardening {
-    /// What `program` has.
+    /// Returns what `program` has.
     pub(crate) fn of(program: &Path) -> Result<Self> {
         tools::ensure(&[tools::READELF])?;
         let mut readelf = Command::new("readelf");
@@ -97,7 +97,7 @@ impl Hardening {
         }
     }
 
-    /// Whether the program is for ARMv6.
+    /// Returns whether the program is for ARMv6.
     pub(crate) fn is_armv6(&self) -> bool {
         self.arm_architecture.as_deref() == Some("v6")
     }

@@ -83,7 +83,7 @@ fn at_work(
     suites::emulated(workspace, &triples, &environment, notes)
 }
 
-/// What the tests of emulated agents read: where each program is, and what runs it.
+/// Returns what the tests of emulated agents read: where each program is, and what runs it.
 fn programs(targets: &[Target], binaries: &[PathBuf]) -> String {
     let entries = targets.iter().zip(binaries).map(|(target, binary)| {
         let entry = json!({"program": binary, "runner": target.settings.runner});

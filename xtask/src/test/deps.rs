@@ -8,7 +8,7 @@ use crate::process;
 use crate::tools::{self, PythonTool};
 use crate::workspace::Workspace;
 
-/// What must never be linked into a package.
+/// A library that must never be linked into a package.
 struct Ban {
     package: &'static str,
     crates: &'static [&'static str],

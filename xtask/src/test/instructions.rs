@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// What there may be, by kind and number.
+/// The instructions that there may be, by kind and number.
 const KNOWN: [(InstructionKind, usize); 1] = [
     // musl's `__a_barrier_v7` and `__a_cas_v7`, which it takes where the kernel names an ARMv7.
     (InstructionKind::Barrier, 3),
@@ -115,7 +115,7 @@ fn later_than_armv6(words: &[u32]) -> Vec<(InstructionKind, usize)> {
         .collect()
 }
 
-/// Which words the one at `at` loads, if it is `ldr` or `vldr` with an address that counts from its own.
+/// Returns which words the one at `at` loads, if it is `ldr` or `vldr` with an address that counts from its own.
 fn loaded(at: usize, word: u32) -> Vec<usize> {
     let (distance, words) = if word & 0x0f7f_0000 == 0x051f_0000 && word >> 28 != 0xf {
         ((word & 0xfff) / 4, 1)

@@ -1,5 +1,5 @@
-//! `cargo xtask test --quick`: format, lints and unit tests of the packages that a change touches, for the minute before a
-//! commit. What it leaves out (end-to-end tests, the other targets, fuzzing) is the business of the whole run.
+//! `cargo xtask test --quick`: format, lints and unit tests of the packages that a change touches, for the minute
+//! before a commit. What it leaves out (end-to-end tests, the other targets, fuzzing) is the business of the whole run.
 
 use std::collections::BTreeSet;
 
@@ -71,8 +71,8 @@ fn packages(changed: &[String]) -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// Returns whether the fuzz targets, a workspace of their own, may no longer compile: they use `protocol` and include files
-/// of the relay.
+/// Returns whether the fuzz targets, a workspace of their own, may no longer compile: they use `protocol` and include
+/// files of the relay.
 fn concerns_fuzzing(changed: &[String]) -> bool {
     let folders = ["fuzz/", "protocol/", "relay/src/"];
     changed

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// The test binary that starts real processes; all others need nothing but themselves.
 pub(crate) const INTEGRATION: &str = "it";
 
-/// What the integration tests use of PyPI.
+/// The packages of PyPI that the integration tests use.
 const OF_INTEGRATION: [PythonTool; 7] = [
     PythonTool::SshAudit,
     PythonTool::Moto,
@@ -144,7 +144,7 @@ fn is_closing_line(line: &str) -> bool {
     (line.starts_with("Summary [") || line.starts_with("test result:")) && !empty
 }
 
-/// How many tests passed and failed.
+/// The number of tests that passed and failed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Total {
     pub(crate) passed: u32,

@@ -71,7 +71,7 @@ fn sources(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// How many `super::` lead from the module of this file to the crate's root.
+/// Returns how many `super::` lead from the module of this file to the crate's root.
 fn depth(source: &Path, file: &Path) -> usize {
     let parts = file.strip_prefix(source).unwrap().components().count();
     if file.file_name().is_some_and(|name| name == "mod.rs") {
@@ -116,7 +116,7 @@ fn is_braced(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }
 
-/// Whether this is `#[cfg(test)] mod NAME {`.
+/// Returns whether this is `#[cfg(test)] mod NAME {`.
 fn is_test_module(tokens: &[TokenTree]) -> bool {
     let [
         TokenTree::Punct(hash),
@@ -137,12 +137,12 @@ fn is_colon(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':')
 }
 
-/// Whether the word is part of a longer path, as in `pub(in super::super)` read from its second word.
+/// Returns whether the word is part of a longer path, as in `pub(in super::super)` read from its second word.
 fn follows_colon(tokens: &[TokenTree], at: usize) -> bool {
     at >= 2 && is_colon(tokens.get(at - 1)) && is_colon(tokens.get(at - 2))
 }
 
-/// How many `super` in a row a path begins with.
+/// Returns how many `super` in a row a path begins with.
 fn supers(tokens: &[TokenTree]) -> usize {
     tokens
         .chunks(3)

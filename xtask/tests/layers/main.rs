@@ -33,7 +33,7 @@ const RELAY: [&[&str]; 14] = [
     &["store"],
 ];
 
-/// What every layer may import: nouns, bounds, time, and the state folder.
+/// The modules that every layer may import: nouns, bounds, time, and the state folder.
 const FOUNDATION: [&str; 9] = [
     "clock",
     "hex",
@@ -73,7 +73,7 @@ fn row(module: &str) -> usize {
         })
 }
 
-/// Whether this module is below all rows. Those import from each other, without cycles.
+/// Returns whether this module is below all rows. Those import from each other, without cycles.
 fn is_foundation(module: &str) -> bool {
     row(module) == RELAY.len()
 }

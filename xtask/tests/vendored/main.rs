@@ -1,5 +1,5 @@
-//! A vendored crate is the published one and the patch beside it, and nothing else: the patch is taken off each file, and
-//! what remains has the sum of the published file.
+//! A vendored crate is the published one and the patch beside it, and nothing else: the patch is taken off each file,
+//! and what remains has the sum of the published file.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use patch::Patch;
 use sha2::{Digest as _, Sha256};
 
-/// What each changed place of a vendored file contains.
+/// The mark of each changed place in a vendored file.
 const MARK: &str = "HOLDFAST";
 
 fn root() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What a patch does to one file.
+/// The changes of a patch to one file.
 pub(crate) struct Patch<'a> {
     pub(crate) hunks: Vec<Hunk<'a>>,
 }

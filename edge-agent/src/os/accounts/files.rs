@@ -45,7 +45,7 @@ impl AccountFiles {
         })
     }
 
-    /// From their contents.
+    /// Creates the files from their contents.
     #[cfg(test)]
     pub(crate) fn new(passwd: Vec<u8>, group: Vec<u8>, shadow: Vec<u8>) -> Self {
         Self {

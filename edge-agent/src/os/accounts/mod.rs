@@ -1,7 +1,7 @@
 //! Accounts of the device, and who may log in.
 //!
-//! A static program has no NSS and no PAM: it reads `/etc/passwd`, `/etc/group` and `/etc/shadow`, asks a program of the
-//! device for names that are not there ([`nss`]), and decides as sshd does without PAM.
+//! A static program has no NSS and no PAM: it reads `/etc/passwd`, `/etc/group` and `/etc/shadow`, asks a program of
+//! the device for names that are not there ([`nss`]), and decides as sshd does without PAM.
 
 mod files;
 mod nss;
@@ -104,8 +104,8 @@ fn add_account(files: &mut AccountFiles, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the other logins with the user id of `login`, by which the relay judges a session when access changes. `root` is
-/// user id 0, also where the files do not say so. Accounts of a directory have none.
+/// Returns the other logins with the user id of `login`, by which the relay judges a session when access changes.
+/// `root` is user id 0, also where the files do not say so. Accounts of a directory have none.
 pub(crate) fn other_names(login: &Login) -> Vec<Login> {
     // What cannot be read was refused when the session was admitted.
     let files = AccountFiles::read(Path::new("/etc"));

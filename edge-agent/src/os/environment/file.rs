@@ -50,7 +50,7 @@ fn parse(file: &[u8]) -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// The name on a line, and its value if there is one.
+/// Returns the name on a line, and its value if there is one.
 fn line_of(line: &[u8]) -> Option<(&OsStr, Option<OsString>)> {
     // A comment begins within quotes, too.
     let line = line.split(|byte| *byte == b'#').next()?;

@@ -1,5 +1,5 @@
-//! Processes that go on after their sessions: they are observed no more, and only taken off the kernel's table when they
-//! have ended. None of them costs a descriptor, so however many are left, the agent can still start sessions.
+//! Processes that go on after their sessions: they are observed no more, and only taken off the kernel's table when
+//! they have ended. None of them costs a descriptor, so however many are left, the agent can still start sessions.
 
 use crate::os::sync::Mutex;
 use std::sync::MutexGuard;

@@ -62,7 +62,7 @@ impl SessionProcess {
         self.pid.as_raw_pid().cast_unsigned()
     }
 
-    /// Ready when the process has ended, with how it did.
+    /// Becomes ready when the process has ended, with its exit.
     pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
         loop {
             if self.looked {
@@ -120,7 +120,7 @@ impl SessionProcess {
 }
 
 impl Drop for SessionProcess {
-    /// A session that is dropped before its end leaves nothing running that heeds HUP.
+    /// Sends HUP to what still runs of a session that is dropped before its end.
     fn drop(&mut self) {
         if !self.reaped {
             self.signal(Signal::Hup);

@@ -23,7 +23,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Of one that may be gone: then nothing is known of it, or its name alone.
+    /// Reads the process, which may be gone: then nothing is known of it, or its name alone.
     pub(super) fn at(pid: u32) -> Self {
         let stat = read(&format!("/proc/{pid}/stat"), STAT).unwrap_or_default();
         let (name, parent, _) = parse(&stat);

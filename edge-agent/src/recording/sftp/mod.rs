@@ -69,7 +69,7 @@ impl FollowedTransfer {
         })
     }
 
-    /// It was recorded.
+    /// Removes the operation that was recorded.
     pub(super) fn pop(&mut self) {
         self.seen.pop_front();
     }

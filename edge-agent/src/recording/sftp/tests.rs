@@ -85,7 +85,7 @@ fn what_is_unfinished_at_the_end_is_recorded_too() {
     );
 }
 
-/// Booked on one path, it was done on another.
+/// Covers an operation that is booked on one path and done on another.
 #[test]
 fn reused_request_number_is_recorded_as_the_end_of_following() {
     let mut files = FollowedTransfer::default();

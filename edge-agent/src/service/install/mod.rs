@@ -262,7 +262,7 @@ impl Install {
         }
     }
 
-    /// On a live device the key must outlast a start. (In an image nothing is mounted as it will be.)
+    /// Refuses a state folder in memory: on a live device the key must outlast a start. (An image is not mounted yet.)
     fn refuse_volatile(&self) -> Result<(), InstallError> {
         if self.is_live() && Persistence::at(&self.state) == Persistence::Memory {
             return Err(InstallError::Volatile(self.state.clone()));
@@ -270,8 +270,8 @@ impl Install {
         Ok(())
     }
 
-    /// A root file system whose changes are in memory is a deliberate choice (an image that is protected so), and may be
-    /// written by another way; but nothing that is installed here comes back from it.
+    /// Warns of a root file system whose changes are in memory. That is a deliberate choice (a protected image), and
+    /// may be written by another way; but nothing that is installed here comes back from it.
     fn warn_of_volatile(
         &self,
         service: &Service,

@@ -272,7 +272,7 @@ start_service() {{
         places.previous()
     }
 
-    /// The command that is run before each start, if the program before is there.
+    /// Returns the command that is run before each start, if the previous program is there.
     fn guard(&self) -> [String; 4] {
         [
             self.previous().display().to_string(),
@@ -297,7 +297,7 @@ fn commands(lines: &[&[&str]]) -> Vec<Vec<String>> {
     lines.iter().map(owned).collect()
 }
 
-/// One word of `ExecStart=`, as in systemd.service(5), "Command lines".
+/// Returns one word of `ExecStart=`, as in systemd.service(5), "Command lines".
 fn systemd_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -320,7 +320,7 @@ fn systemd_path(path: &str) -> String {
     path.replace('%', "%%")
 }
 
-/// One word for a POSIX shell.
+/// Returns one word for a POSIX shell.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -341,7 +341,7 @@ fn shell_words(words: &[String]) -> String {
     words.join(" ")
 }
 
-/// Text between the double quotes of a POSIX shell.
+/// Escapes text between the double quotes of a POSIX shell.
 fn in_double_quotes(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
@@ -382,7 +382,7 @@ mod tests {
         assert!(unit.contains(guard), "{unit}");
     }
 
-    /// The shell itself says what it makes of a script: the function that procd would call prints its words.
+    /// Runs the script in a shell: the function that procd would call prints its words.
     #[test]
     fn a_shell_is_given_each_argument_whole() {
         let wanted = ["run", "--state", "/mnt/my data"];
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(shell(&format!("{openrc}\n{probe}")), wanted);
     }
 
-    /// With a program before that only prints what it is run with.
+    /// Uses a previous program that only prints its arguments.
     #[test]
     fn the_program_before_is_asked_before_each_start_if_it_is_there() {
         let folder = tempfile::tempdir().unwrap();

@@ -23,7 +23,7 @@ fn uninstall(install: &Install, purge: bool) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Every file and link below, with its mode.
+/// Lists every file and link below, with its mode.
 fn tree(root: &Path) -> BTreeMap<PathBuf, u32> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -105,7 +105,7 @@ fn each_init_gets_its_files_once_and_loses_them_again() {
     }
 }
 
-/// The list is applied by the shell, as the firmware's script does it: `find $(cat LISTS)`.
+/// Applies the list by the shell, as the firmware's script does: `find $(cat LISTS)`.
 #[test]
 fn firmware_upgrade_of_openwrt_keeps_all_that_is_installed() {
     for state in ["/etc/edge-agent", "/mnt/my data/a*b [1]"] {

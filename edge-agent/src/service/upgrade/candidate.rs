@@ -208,7 +208,7 @@ impl<'a> Version<'a> {
 }
 
 impl PartialOrd for Version<'_> {
-    /// A pre-release is older than its release; two of them are not ordered here.
+    /// Compares versions: a pre-release is older than its release, and two of them are not ordered here.
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match self.numbers.cmp(&other.numbers) {
             Ordering::Equal => match (self.before, other.before) {

@@ -177,7 +177,7 @@ impl Upgrade {
         self.wait(&places, digest, version, out)
     }
 
-    /// One at a time: the staged file has one place.
+    /// Takes the lock of upgrades: there is one path for the staged file.
     fn lock(&self, state: &StateDir) -> Result<File, UpgradeError> {
         let path = state.file("upgrade.lock");
         let file = File::options()
@@ -335,7 +335,7 @@ impl Upgrade {
     }
 }
 
-/// There may be no reader: the session that this runs in ends with the old agent.
+/// Writes a text; there may be no reader, because the session that this runs in ends with the old agent.
 fn say(out: &mut dyn Write, text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

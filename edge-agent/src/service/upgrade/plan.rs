@@ -122,7 +122,7 @@ impl Journal {
         ProgramStart::Trial(counted)
     }
 
-    /// The new program has a tunnel.
+    /// Returns the journal of a new program that has a tunnel.
     #[must_use]
     pub fn kept(&self) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Journal {
         }
     }
 
-    /// The old program stays, or is back.
+    /// Returns the journal after the old program has stayed, or was restored.
     #[must_use]
     pub fn put_back(&self, why: &str) -> Self {
         Self {

@@ -23,7 +23,7 @@ pub(super) struct Signature {
     key: [u8; 8],
     signature: [u8; 64],
     comment: String,
-    /// Over the signature and the comment.
+    /// The signature over the first signature and the comment.
     comment_signature: [u8; 64],
 }
 

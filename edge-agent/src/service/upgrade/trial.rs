@@ -80,7 +80,7 @@ pub(super) fn unmarked(path: PathBuf) -> PathBuf {
 }
 
 impl Upgrades {
-    /// To be called first, when the state folder is locked: counts this start if this program is on trial. One that
+    /// Counts this start if this program is on trial. Call it first, when the state folder is locked. A program that
     /// had its chances puts the old program back, becomes it, and does not return.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub const GUARD: &str = "internal-guard";
 /// The command that stays aside.
 pub const WATCH: &str = "internal-watch";
 
-/// Before a start: counts it, and puts the old program back when there were too many. Whatever comes, the start goes
+/// Counts a start before it is made, and restores the old program after too many. In any case the start goes
 /// on.
 pub fn guard(state: &Path) {
     if let Err(error) = try_guard(state) {
@@ -150,7 +150,7 @@ fn take_over(places: &UpgradePaths) -> Result<(), SwapError> {
     Ok(())
 }
 
-/// The lock of the state folder, if need be from an agent that is ended for it: its init starts the program anew.
+/// Takes the lock of the state folder, if need be by ending the agent that has it: its init starts the program again.
 fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
     let folder = StateDir::create_or_open(&places.state).ok()?;
     let deadline = clock::instant() + TAKE_OVER_TIMEOUT;

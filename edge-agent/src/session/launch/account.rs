@@ -42,7 +42,7 @@ pub(crate) fn become_account(account: &Account) -> io::Result<()> {
     take_account(account)
 }
 
-/// Takes the steps that are the same for every account: what is the agent's goes.
+/// Takes the steps that are the same for every account: they drop what is the agent's.
 pub(super) fn prepare() -> io::Result<()> {
     umask(Mode::from_raw_mode(UMASK));
     chdir("/")?;
@@ -54,7 +54,7 @@ pub(super) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// The steps after [`prepare`] and what PAM gives.
+/// Takes the steps after [`prepare`] and PAM.
 pub(super) fn take_account(account: &Account) -> io::Result<()> {
     if geteuid().is_root() {
         take_loginuid(account.uid);
@@ -111,7 +111,7 @@ fn take_keyring() {
     let _ = keyctl_join_session_keyring(None);
 }
 
-/// A priority above the usual one is the agent's: a negative nice value, or a real-time policy, with which one shell
+/// Drops a priority above the usual one, which is the agent's: a nice value or real-time policy with which one shell
 /// could stop the device. One below it is what the service manager wants for sessions.
 fn drop_priority() {
     let nice = getpriority_process(None).unwrap_or(0);
@@ -125,7 +125,7 @@ fn drop_priority() {
     }
 }
 
-/// An agent that the kernel shall spare when memory is short does not make its sessions untouchable.
+/// Drops the agent's protection from the OOM killer, which is not for its sessions.
 fn drop_oom_protection() {
     let path = "/proc/self/oom_score_adj";
     let is_spared = fs::read_to_string(path).is_ok_and(|score| score.trim_start().starts_with('-'));
@@ -167,8 +167,8 @@ fn reset_personality() {
     }
 }
 
-/// No capability outlives the change to another account, also where the agent's secure bits say so; and a program with
-/// capabilities of its own gets none from the agent. Root's come back with its first program.
+/// Drops all capabilities at the change to another account, also where the agent's secure bits keep them; a program
+/// with capabilities of its own gets none from the agent. Root's come back with its first program.
 fn drop_capabilities(account: &Account) -> io::Result<()> {
     // Kernels before 4.3 have no ambient set.
     let _ = clear_ambient_capability_set();

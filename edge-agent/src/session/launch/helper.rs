@@ -242,7 +242,7 @@ fn held_sftp(terms: &SftpTerms) -> Result<Program, Errno> {
     })
 }
 
-/// One descriptor is a terminal for all three streams; three are a stream each.
+/// Takes the standard streams: one descriptor is a terminal for all three; three are a stream each.
 fn take_standard_streams(mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
     let Some(last) = descriptors.pop() else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -293,7 +293,7 @@ fn show(notice: &str) {
     }
 }
 
-/// A home that is not there is no reason to keep anybody out: who repairs it comes this way.
+/// Changes to the home folder. A missing one does not prevent the session, which may be there to repair it.
 fn go_home(home: &Path) {
     if let Err(error) = chdir(home) {
         let home = home.to_string_lossy();
@@ -306,7 +306,7 @@ fn go_home(home: &Path) {
     }
 }
 
-/// A signal that the agent was started to ignore (`nohup`) would be ignored by the shell too. A handler
+/// Resets ignored signals: one that the agent ignores (`nohup`) would be ignored by the shell too. A handler
 /// ends with the exec, and leaves the default behind; std does the same for PIPE and for blocked signals.
 pub(super) fn default_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

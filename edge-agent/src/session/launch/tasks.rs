@@ -42,7 +42,7 @@ pub enum TaskLimit {
     },
     /// `RLIMIT_NPROC`: most processes of an account that is not root.
     Account(u64),
-    /// Nothing.
+    /// No limit.
     #[default]
     None,
 }
@@ -56,7 +56,7 @@ impl TaskLimit {
         Self::of(own.as_deref(), &read("/proc/sys/kernel/threads-max"))
     }
 
-    /// With the agent's own cgroup, if it has one of version 2, and most tasks of the whole system.
+    /// Creates the limit from the agent's own cgroup, if it has one of version 2, and the system's maximum of tasks.
     fn of(own: Option<&Path>, system: &str) -> Self {
         // An agent that is not root has one account, its own, whose limits would be the agent's, too.
         if !geteuid().is_root() {
@@ -220,7 +220,7 @@ fn make(folder: &Path, most: u64) -> io::Result<()> {
     fs::write(folder.join("pids.max"), most.to_string())
 }
 
-/// Root is not bound by it: it has the right to exceed it.
+/// Bounds the processes of an account; root has the right to exceed it.
 fn bound_processes(most: u64) {
     let present = getrlimit(Resource::Nproc);
     let lower = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
@@ -241,7 +241,7 @@ mod tests {
 
     const ID: SessionId = SessionId([7; 16]);
 
-    /// A folder that looks like a cgroup. The kernel would fill a new one; here `fill` does.
+    /// Fills a folder so that it looks like a cgroup, as the kernel does with a new one.
     fn fill(folder: &Path) {
         fs::create_dir_all(folder).unwrap();
         for (name, text) in [

@@ -190,7 +190,7 @@ impl ProcessDriver {
         }
     }
 
-    /// The observer is lost: what reads, writes or holds a terminal finds it closed, as when sshd's connection closes.
+    /// Closes the streams and the terminal after the observer is lost, as when sshd's connection closes.
     /// The kernel sends HUP where there was a terminal; nothing is sent here.
     fn detach(&mut self) {
         self.pump.inbound.stdin.close();

@@ -32,7 +32,7 @@ pub(in crate::session) enum InboundEvent {
     Message(SessionMessage),
     /// The other end is gone.
     Gone(PeerGone),
-    /// What came can't be recorded, and so must not be heeded.
+    /// The input can't be recorded, and so must not be obeyed.
     Unrecordable(NotRecordable),
 }
 
@@ -216,7 +216,7 @@ impl Inbound {
         })
     }
 
-    /// While nothing is read, a reset must be noticed all the same.
+    /// Polls for a reset while nothing is read.
     pub(in crate::session) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<PeerGone> {
         match pin!(self.recv.received_reset()).poll(cx) {
             // The stream has ended in good order, and its last bytes wait here.

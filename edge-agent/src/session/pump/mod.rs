@@ -48,7 +48,7 @@ pub(super) enum PumpEvent {
     Message(SessionMessage),
     /// The relay is gone.
     Gone(PeerGone),
-    /// What would pass next can't be recorded.
+    /// The next data can't be recorded.
     Unrecordable(NotRecordable),
     /// All output was read and queued.
     OutputEnded,

@@ -28,7 +28,7 @@ pub(in crate::session) enum OutboundEvent {
     Flushed,
     /// The other end takes no more.
     Gone(PeerGone),
-    /// What was read can't be recorded, and so must not be shown.
+    /// The output can't be recorded, and so must not be shown.
     Unrecordable(NotRecordable),
 }
 

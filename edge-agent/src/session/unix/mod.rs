@@ -278,7 +278,7 @@ fn read_task(control: &mut UnixStream) -> io::Result<SocketTask> {
     postcard::from_bytes(&task).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// The policy's answer to a path that can't be looked at, or was.
+/// Returns the policy's refusal of a path.
 fn not_permitted(path: &[u8]) -> SessionRefusal {
     let path = String::from_utf8_lossy(path).into_owned();
     SessionRefusal::NotPermittedPath(accounts::bounded(path))

@@ -66,7 +66,7 @@ impl<'a> SftpPath<'a> {
         Ok(Self(bytes))
     }
 
-    /// As it came.
+    /// Returns the path as it came.
     pub(super) fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -106,7 +106,7 @@ pub(super) enum SftpLocation<'a> {
     At(&'a [u8]),
     /// One name in a folder.
     In(OwnedFd, &'a [u8]),
-    /// What is open, by the name that `/proc` has for it: the same thing until it is closed.
+    /// An open file, by the name that `/proc` has for it: the same thing until it is closed.
     Open {
         /// Closed, its number could come to mean something else.
         _held: OwnedFd,
@@ -116,7 +116,7 @@ pub(super) enum SftpLocation<'a> {
 }
 
 impl SftpLocation<'_> {
-    /// By a descriptor.
+    /// Creates the name of a descriptor.
     pub(super) fn of(descriptor: OwnedFd) -> Self {
         let name = name_of(&descriptor);
         Self::Open {
@@ -146,7 +146,7 @@ impl SftpLocation<'_> {
 }
 
 impl SftpTree {
-    /// The folder `path` is shown as the root. No name in it may be a link: who can change one could give
+    /// Opens the folder `path` as the root. No name in it may be a link: a user who can change one could give
     /// the root another place.
     ///
     /// # Errors
@@ -219,7 +219,7 @@ impl SftpTree {
         )?))
     }
 
-    /// The absolute path of what `path` leads to, as a client may use it; the last name of it need not
+    /// Returns the absolute path of what `path` leads to, as a client may use it; the last name of it need not
     /// exist. Empty means where paths begin.
     pub(super) fn real(&self, path: SftpPath<'_>) -> Result<Vec<u8>, Errno> {
         let path = match path.0 {

@@ -155,7 +155,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Another process exchanges a folder and a link to the outside, over and over, while paths are opened.
+/// Exchanges a folder and a link to the outside, over and over, while paths are opened.
 #[test]
 fn a_race_leads_nowhere_else() {
     let fixture = RootFixture::new();

@@ -29,7 +29,7 @@ pub(super) struct FileServer {
 /// The reason why a server ended before its client did.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// What came is no SFTP.
+    /// The input is not SFTP.
     #[error("the client does not speak SFTP: {0}")]
     Broken(#[from] Broken),
     /// Requests before the version was agreed on.
@@ -70,7 +70,7 @@ impl FileServer {
         served
     }
 
-    /// Whatever has come is answered before more is waited for.
+    /// Answers whatever has come before it waits for more.
     fn converse(&mut self, input: impl AsFd, output: impl AsFd) -> Result<(), ServeError> {
         let mut buffer = Vec::with_capacity(SFTP_INPUT);
         let mut has_begun = false;
@@ -227,7 +227,7 @@ impl FileServer {
 /// `SSH_FXF_WRITE`, `_APPEND`, `_CREAT` and `_TRUNC`.
 const WRITING: u32 = 0x02 | 0x04 | 0x08 | 0x10;
 
-/// The handles that a request is about, of what is open.
+/// Returns the handles that a request is about.
 fn handles_of<'a>(request: &SftpRequest<'a>) -> [Option<&'a [u8]>; 2] {
     match *request {
         SftpRequest::Close(handle)

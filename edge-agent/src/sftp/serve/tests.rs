@@ -474,7 +474,7 @@ fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever is asked in whatever order, each request gets one answer with its number.
+    /// Checks that each request gets one answer with its number, whatever the order.
     #[test]
     fn every_request_has_one_answer(
         requests in prop::collection::vec(

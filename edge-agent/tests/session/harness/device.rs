@@ -53,7 +53,7 @@ pub(crate) struct Device {
     folder: tempfile::TempDir,
 }
 
-/// Whether a test may make its own accounts.
+/// True if a test may make its own accounts.
 pub(crate) static IS_ROOT: LazyLock<bool> = LazyLock::new(|| {
     let tried = Command::new("unshare")
         .args(["--mount", "true"])

@@ -21,7 +21,7 @@ use crate::harness::{Heard, Pair, exec, run};
 const ROUNDS: u64 = 20;
 const FOLDER: &str = "HOLDFAST_TEST_SPOOL";
 
-/// What the session writes: of any part it can be checked whether it is the beginning.
+/// Returns what the session writes: of any part it can be checked whether it is the beginning.
 fn written(length: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(length + 16);
     for number in 1.. {

@@ -27,7 +27,8 @@ pub struct Assessment {
     pub streams: [StreamProof; 3],
     /// The reason why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
-    /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other recording.
+    /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other
+    /// recording.
     pub forwards: Option<Unproved>,
     /// The first other contradiction of the relay's row.
     pub contradiction: Option<Contradiction>,
@@ -111,7 +112,7 @@ impl Assessment {
 }
 
 impl<'s> Checker<'s> {
-    /// For the recording of a session of which the relay knows this.
+    /// Creates a check of the recording of a session of which the relay knows this.
     #[must_use]
     pub fn new(key: &'s ChainKey, expected: &'s Expectation) -> Self {
         let lane = |stream: Stream| {

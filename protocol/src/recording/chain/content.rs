@@ -17,7 +17,7 @@ pub struct ContentEnd {
 pub struct ContentPoints {
     /// The bound of each stream, in bytes.
     pub max: u64,
-    /// Where the content of stdin, stdout and stderr ends; `None`: the bound was not reached.
+    /// The points at which the content of stdin, stdout and stderr ends; `None`: the bound was not reached.
     pub ends: [Option<DigestPoint>; 3],
 }
 

@@ -273,7 +273,7 @@ impl<'s> FactCheck<'s> {
         (!unknown).then_some(Contradiction::Record)
     }
 
-    /// Something else follows: the command line is complete.
+    /// Completes the command line, because something else follows.
     fn finish_command(&mut self) {
         let Some(command) = self.command.take() else {
             return;

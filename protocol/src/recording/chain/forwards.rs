@@ -27,8 +27,8 @@ pub struct SeenForwards {
 pub struct SeenForward {
     /// The way that it went.
     pub direction: ForwardDirection,
-    /// The place that the device was asked for; `None` of a connection that came to a port: the port may have more addresses
-    /// than the relay knows.
+    /// The place that the device was asked for; `None` of a connection that came to a port: the port may have more
+    /// addresses than the relay knows.
     pub to: Option<String>,
     /// The peer of a connection that came to a port.
     pub from: Option<SocketAddr>,
@@ -152,8 +152,8 @@ impl<'s> ForwardCheck<'s> {
         })
     }
 
-    /// Returns what contradicts, and what is not proved, once all records were taken. `whole` says that the recording is
-    /// complete by itself.
+    /// Returns what contradicts, and what is not proved, once all records were taken. `whole` says that the recording
+    /// is complete by itself.
     pub(super) fn finish(&self, whole: bool) -> (Option<Contradiction>, Option<Unproved>) {
         let Some(expected) = self.expected else {
             return (None, None);
@@ -224,7 +224,8 @@ impl SeenForward {
             }
     }
 
-    /// Returns whether this is the peer that came. The text of an IPv6 address may have a scope, which the wire has not.
+    /// Returns whether this is the peer that came. The text of an IPv6 address may have a scope, which the wire has
+    /// not.
     fn comes_from(&self, text: &str) -> bool {
         let Some(from) = self.from else {
             // Who came to a port is known to the relay, if it came to one at all.

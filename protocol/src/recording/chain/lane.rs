@@ -17,7 +17,7 @@ pub enum Unproved {
     CutShort,
     /// It has gaps, which it admits.
     Gaps,
-    /// What the operator sent last did not reach the device before the session ended.
+    /// The operator's last input did not reach the device before the session ended.
     InFlight,
     /// From the end of what the relay passed on, the operator was not shown it: the session was cut off first.
     NotShown,
@@ -90,7 +90,7 @@ pub(super) struct Lane<'s> {
     counts: Counts,
     /// The bound of the content, and where the relay noted that it was reached.
     content: Option<(u64, Option<DigestPoint>)>,
-    /// Where the content ends, as the recording says and the relay's row allows.
+    /// The point at which the content ends, as the recording says and the relay's row allows.
     content_end: Option<DigestPoint>,
     /// The first contradiction. It stays.
     contradiction: Option<Unproved>,
@@ -208,7 +208,7 @@ impl<'s> Lane<'s> {
         self.compare();
     }
 
-    /// The chain has come to the end of a frame: compares it with the points that were seen.
+    /// Compares the chain at the end of a frame with the points that were seen.
     fn compare(&mut self) {
         let at = self.chain.point();
         while let Some(point) = self.seen.points.get(self.next) {
@@ -245,7 +245,7 @@ impl<'s> Lane<'s> {
         self.counts.redacted = self.counts.redacted.saturating_add(redacted);
     }
 
-    /// Bytes of the frame behind the last that passed as a whole: a part of it may have passed.
+    /// Checks bytes of the frame behind the last that passed as a whole: a part of it may have passed.
     fn check_partial(&mut self, bytes: &[u8]) {
         let Some(partial) = &self.seen.partial else {
             return;

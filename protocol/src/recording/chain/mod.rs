@@ -176,13 +176,13 @@ pub struct StreamDigester {
 }
 
 impl StreamDigester {
-    /// For a stream on which nothing has passed yet.
+    /// Creates the chain of a stream on which nothing has passed yet.
     #[must_use]
     pub fn new(key: &ChainKey, stream: Stream) -> Self {
         Self::on(Chain::new(key, stream))
     }
 
-    /// For what is sent beside data ([`SentControl`]).
+    /// Creates the chain of what is sent beside data ([`SentControl`]).
     #[must_use]
     pub fn control(key: &ChainKey) -> Self {
         Self::on(Chain::on(key, CONTROL))

@@ -66,7 +66,7 @@ impl RecordedDevice {
         }
     }
 
-    /// Its point is put in by [`record`], which knows where the chain stood before the present frame.
+    /// Closes a gap. [`record`] sets its point: it has the chain before the present frame.
     fn close_gap(&mut self) {
         if self.lost == 0 {
             return;

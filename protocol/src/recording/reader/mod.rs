@@ -61,7 +61,7 @@ pub struct RecordingReader<'k> {
 }
 
 impl<'k> RecordingReader<'k> {
-    /// For the recording of `session`, with the private keys that may open it.
+    /// Creates a reader of the recording of `session`, with the private keys that may open it.
     #[must_use]
     pub fn new(session: SessionId, secrets: &'k [RecordingSecret]) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl<'k> RecordingReader<'k> {
         }
     }
 
-    /// Its end, if that was read.
+    /// Returns its end, if that was read.
     #[must_use]
     pub fn end(&self) -> Option<&RecordingEnd> {
         self.end.as_ref()

@@ -64,7 +64,7 @@ pub fn decode<'a>(input: &mut &'a [u8]) -> Result<(u64, Option<Event<'a>>), Reco
         .map_err(|_| RecordError::Malformed)
 }
 
-/// LEB128, as postcard's own integers: at most three digits for what is at most [`MAX_RECORD`].
+/// Encodes a length in LEB128, as postcard's integers: at most three digits for what is at most [`MAX_RECORD`].
 fn encode_length(length: usize, digits: &mut [u8; 3]) -> usize {
     let mut rest = length;
     let mut used = 0;

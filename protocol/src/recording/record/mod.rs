@@ -57,7 +57,7 @@ pub enum Event<'a> {
     Resize(WindowSize),
     /// A signal that the operator sent.
     Signal(Signal),
-    /// How the process ended.
+    /// The exit of the process.
     Exit(Exit),
     /// One operation of file transfer.
     File(FileOperation<'a>),
@@ -271,7 +271,7 @@ pub struct EnvironmentRefused<'a> {
 }
 
 impl<'a> EnvironmentRefused<'a> {
-    /// Of these names, within the bounds.
+    /// Creates it of these names, within the bounds.
     #[must_use]
     pub fn of(names: &'a [String]) -> Self {
         let cut = |name: &'a String| &name[..name.floor_char_boundary(MAX_ENV_NAME)];

@@ -8,11 +8,11 @@ use super::{Accept, DataPiece, LiveRecording, Spool};
 use crate::ids::SessionId;
 use core::time::Duration;
 
-/// Where the content of a session's streams ends.
+/// The points at which the content of a session's streams ends.
 #[derive(Debug)]
 pub(super) struct Content {
     ends: [ContentEnd; 3],
-    /// Which of the ends have a record.
+    /// The ends that have a record.
     recorded: [bool; 3],
 }
 

@@ -151,8 +151,8 @@ impl Spool {
         }
     }
 
-    /// The newest segment of a session stays until the relay knows how the session ended: otherwise a
-    /// crash would leave nothing to tell it by.
+    /// Returns whether a segment may be removed. The newest one stays until the relay knows how the session ended: else
+    /// a crash would leave nothing to tell it by.
     pub(super) fn may_remove(&self, name: &SegmentName) -> bool {
         let session = name.session;
         let next = SegmentName {

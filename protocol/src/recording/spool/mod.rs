@@ -51,7 +51,7 @@ pub struct SpoolConfig {
 pub enum Sync {
     /// With each write: a power cut takes what was not written yet.
     Block,
-    /// When a segment is closed: a power cut may take an open segment.
+    /// At the close of a segment: a power cut may take an open segment.
     Close,
     /// Never: the system does it when it likes. For a spool in memory.
     Off,

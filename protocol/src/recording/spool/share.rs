@@ -42,7 +42,7 @@ impl SpoolShare {
         whole / SPOOL_SHARES * shares
     }
 
-    /// Whom it leaves that to.
+    /// Returns the kind of session that it leaves that to.
     pub(super) fn later(self) -> &'static str {
         match self {
             Self::Loose => "terminals and strict sessions",

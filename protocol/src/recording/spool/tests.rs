@@ -101,7 +101,7 @@ fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
     }
 }
 
-/// Everything that was said on the streams, as the records tell it, and what the relay can prove.
+/// Reads everything that passed on the streams by the records, and what the relay can prove.
 fn read(
     files: &BTreeMap<u32, Vec<u8>>,
     seen: &[crate::recording::chain::StreamDigest; 3],

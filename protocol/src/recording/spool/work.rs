@@ -39,7 +39,7 @@ pub struct SpoolWrite {
 }
 
 impl Spool {
-    /// The next thing to do on the medium.
+    /// Returns the next action on the medium.
     pub fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
         if let Some(write) = self.poll_write(now) {
             return Some(SpoolWork::Write(write));
@@ -152,7 +152,7 @@ impl Spool {
         }
     }
 
-    /// A session whose recording can't be continued: what is on the medium is all there will be.
+    /// Abandons a session whose recording can't be continued: what is on the medium is all there will be.
     pub(super) fn abandon(&mut self, session: SessionId) {
         let name = |index| SegmentName { session, index };
         let mut files = self.files.range_mut(name(0)..=name(u32::MAX));

@@ -11,7 +11,7 @@ use crate::wire::{InventoryPart, SegmentLost};
 /// A list that a relay has not taken as a whole.
 #[derive(Debug)]
 pub(super) struct Inventory {
-    /// When the spool was taken over.
+    /// The time when the spool was taken over.
     recovered: Duration,
     why: SegmentLost,
     /// The number of the next part.

@@ -67,7 +67,7 @@ struct CurrentSegment {
 }
 
 impl Uploader {
-    /// With nothing under way and no tunnel.
+    /// Creates it with nothing under way and no tunnel.
     #[must_use]
     pub fn new(config: UploadConfig) -> Self {
         Self {
@@ -82,8 +82,8 @@ impl Uploader {
         }
     }
 
-    /// Notes that the spool was taken over at `now`, and what is not in it is not on the device, for this reason: a relay
-    /// is sent a list of what is there.
+    /// Notes that the spool was taken over at `now`, and what is not in it is not on the device, for this reason: a
+    /// relay is sent a list of what is there.
     pub fn handle_recovered(&mut self, now: Duration, why: SegmentLost) {
         self.inventory = Some(Inventory::new(now, why));
     }
@@ -166,7 +166,7 @@ impl Uploader {
         None
     }
 
-    /// The next thing to do. `minute` is that of the day by the device's clock, if it can be trusted.
+    /// Returns the next action. `minute` is that of the day by the device's clock, if it can be trusted.
     pub fn poll_action(
         &mut self,
         now: Duration,

@@ -18,7 +18,7 @@ pub struct UploadConfig {
 /// Describes when recordings are uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadPolicy {
-    /// When no interactive data passed within the last second.
+    /// While no interactive data passed within the last second.
     Idle,
     /// At any time: interactive data goes first all the same.
     Always,

@@ -137,7 +137,8 @@ impl DeviceForward {
         }
     }
 
-    /// Notes that the log takes no more, and why. The relay ends the forwards that are recorded there, and then the log.
+    /// Notes that the log takes no more, and why. The relay ends the forwards that are recorded there, and then the
+    /// log.
     pub fn handle_full(&mut self, why: SessionRefusal) {
         if self.phase == ForwardPhase::Open && self.exit.is_none() {
             self.send(SessionMessage::Refused(why));

@@ -226,7 +226,7 @@ impl DeviceProcess {
         self.timeout
     }
 
-    /// The next thing to do, if any.
+    /// Returns the next action, if any.
     pub fn poll_action(&mut self) -> Option<ProcessAction> {
         self.actions.pop_front()
     }
@@ -237,7 +237,7 @@ impl DeviceProcess {
         self.phase == ProcessPhase::Done
     }
 
-    /// The relay is gone while the process runs.
+    /// Handles the loss of the relay while the process runs.
     fn depart(&mut self, now: Duration, departure: Departure) {
         match (departure, self.on_disconnect) {
             (Departure::Lost, Some(OnDisconnect::Hup)) => {
@@ -260,7 +260,7 @@ impl DeviceProcess {
         self.push(ProcessAction::Hangup);
     }
 
-    /// Output and process have both ended and the relay still listens.
+    /// Concludes a session whose output and process have both ended while the relay still listens.
     fn conclude(&mut self) {
         if let Some(exit) = self.exit
             && self.phase == ProcessPhase::Running

@@ -1,4 +1,5 @@
-//! The part of a device's messages that processes and forwards share: one answer, an end of the output, one final message.
+//! The part of a device's messages that processes and forwards share: one answer, an end of the output, one final
+//! message.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;

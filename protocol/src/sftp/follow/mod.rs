@@ -2,9 +2,9 @@
 //! renamed, and with what result. It changes nothing and holds nothing up.
 //!
 //! What is booked is what was answered, on the path of the request that the answer belongs to. Where that is not
-//! certain, following ends, and says so, once and for good: a number that is used again while it is unanswered, an answer
-//! that was not asked for or is of another kind, a success on a handle that is not open. Whatever is under way then is
-//! booked as [`FileOutcome::NotFollowed`]. So a log without [`Followed::Lost`] has all that was done.
+//! certain, following ends, and says so, once and for good: a number that is used again while it is unanswered, an
+//! answer that was not asked for or is of another kind, a success on a handle that is not open. Whatever is under way
+//! then is booked as [`FileOutcome::NotFollowed`]. So a log without [`Followed::Lost`] has all that was done.
 //!
 //! The result depends on the two streams alone, not on how their packets interleave, so that a relay and a device that
 //! follow the same session agree.
@@ -48,7 +48,7 @@ pub struct Follower {
     open: BTreeMap<Vec<u8>, FollowedFile>,
     lost: Option<FollowError>,
     seen: VecDeque<Followed>,
-    /// What the other follower may record beside that.
+    /// The number that the other follower may record beside that.
     unseen: u64,
 }
 

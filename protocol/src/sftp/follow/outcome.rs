@@ -134,7 +134,7 @@ impl Follower {
         }
     }
 
-    /// A file is open, under the handle that the answer names; that must be the `expected` one, if there is one.
+    /// Notes an open file, under the handle that the answer names; that must be the `expected` one, if there is one.
     fn opened(
         &mut self,
         file: FollowedFile,

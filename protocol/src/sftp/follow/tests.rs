@@ -113,7 +113,7 @@ fn booked(action: FileAction, path: &str, outcome: FileOutcome) -> Followed {
     Followed::Operation(done(action, path, outcome))
 }
 
-/// A download, an upload, a refusal, a rename, a listing, a copy and what is asked about files.
+/// Returns a download, an upload, a refusal, a rename, a listing, a copy and what is asked about files.
 fn conversation() -> (Vec<u8>, Vec<u8>, Vec<Followed>) {
     let bytes = vec![7; 40_000];
     let posix_rename = string("posix-rename@openssh.com");
@@ -231,8 +231,8 @@ fn operations_are_booked_when_they_are_answered() {
     assert_eq!(follower.lost(), None);
 }
 
-/// The first answer belongs to the first request; but a server that answers out of order is not known from one that
-/// does not.
+/// Covers a reused number: the first answer belongs to the first request; but a server out of order is not known from
+/// one that does not.
 #[test]
 fn reused_request_number_ends_following() {
     let secret = open(7, "/etc/shadow", 1);

@@ -147,7 +147,7 @@ impl Congestion {
         INITIAL_PACKETS * self.mtu
     }
 
-    /// The size of a datagram on this path has become known.
+    /// Sets the size of a datagram on this path.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
         self.window = self.window.max(self.floor());
@@ -162,7 +162,7 @@ impl Congestion {
         self.last_packet = packet;
     }
 
-    /// A packet of `bytes` was acknowledged; `limited` if there was nothing to send before it.
+    /// Handles the acknowledgement of a packet of `bytes`; `limited` if there was nothing to send before it.
     pub fn acknowledged(&mut self, bytes: u64, limited: bool) {
         self.round.delivered += bytes;
         if matches!(self.mode, Mode::Startup { .. }) && !limited {
@@ -200,7 +200,7 @@ impl Congestion {
         self.end_round(now, &round, elapsed, rtt);
     }
 
-    /// `bytes` were lost; `persistent` if nothing came through for a long time (RFC 9002 section 7.6).
+    /// Handles the loss of `bytes`; `persistent` if nothing came through for a long time (RFC 9002 section 7.6).
     pub fn lost(&mut self, now: Duration, bytes: u64, persistent: bool) {
         self.round.lost += bytes;
         if persistent {
@@ -344,7 +344,7 @@ impl Congestion {
         MIN_PACKETS * self.mtu
     }
 
-    /// The path is as good as new. Its length stays believed until it is measured again.
+    /// Forgets what was measured of the path, except its length, which is kept until it is measured again.
     fn forget(&mut self, now: Duration) {
         self.mode = Mode::Startup { best: 0, flat: 0 };
         self.rates = [0; RATE_ROUNDS];

@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-/// The errors of the store and of the key parser are such sentences.
+/// Converts the errors of the store and of the key parser, which are such sentences.
 macro_rules! failure_from {
     ($($error:ty),+) => {
         $(impl From<$error> for Failure {

@@ -10,8 +10,9 @@ use crate::store::Labels;
 /// The mark of what is cut off.
 const CUT: char = '…';
 
-/// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the width
-/// of a terminal the widest columns are shortened until all fit, but for the first, which is what a row is called.
+/// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the
+/// width of a terminal the widest columns are shortened until all fit, but for the first, which is what a row is
+/// called.
 pub(crate) fn table<const N: usize>(
     width: Option<usize>,
     head: [&str; N],

@@ -76,19 +76,19 @@ pub(crate) trait Command: clap::Args + Clone {
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure>;
 }
 
-/// What a command is run with.
+/// The parameters of a command's run.
 pub(crate) struct Call<'c, 'o> {
     /// The user or the local account that runs it.
     pub(crate) caller: &'c Caller,
-    /// What it works on.
+    /// The context that it works on.
     pub(crate) context: &'c Context,
     /// The whole of stdin, if it was wanted.
     pub(crate) stdin: Option<&'c [u8]>,
-    /// Where an answer that streams goes.
+    /// The output of an answer that streams.
     pub(crate) out: &'c mut Out<'o>,
 }
 
-/// What a command that was done says on stdout, and its exit status.
+/// The text of a finished command on stdout, and its exit status.
 pub(crate) struct Done {
     /// The answer, or what is left of one that streamed.
     pub(crate) text: String,

@@ -15,7 +15,7 @@ use crate::session::registry::console::ConsoleStream;
 use crate::state::State;
 use crate::store::Store;
 
-/// What commands work on.
+/// The state that commands work on.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The store.
@@ -30,11 +30,12 @@ pub(crate) struct Context {
     pub(crate) row: CommandRow,
     /// The caller, as the log names them.
     pub(crate) actor: Actor,
-    /// Where the caller is; `None` for the relay's own shell.
+    /// The address of the caller; `None` for the relay's own shell.
     pub(crate) client: Option<SocketAddr>,
     /// The command in the live-session registry, if it streams to an operator.
     pub(crate) stream: Option<Arc<ConsoleStream>>,
-    /// How many columns the caller's terminal has; `None`: the answer goes elsewhere, and lines may be of any length.
+    /// The number of columns of the caller's terminal; `None`: the answer goes elsewhere, and lines may be of any
+    /// length.
     pub(crate) width: Option<usize>,
 }
 
@@ -52,7 +53,7 @@ impl Context {
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
 pub(crate) struct RelayFacts {
-    /// What a token says about the cluster.
+    /// The fingerprint of the cluster, for tokens.
     pub(crate) cluster: ClusterFingerprint,
     /// The SSH host CA's public key, as in a `.pub` file.
     pub(crate) ssh_ca: String,
@@ -60,9 +61,9 @@ pub(crate) struct RelayFacts {
     pub(crate) ssh_host: String,
     /// The one that follows it, while it is being replaced.
     pub(crate) ssh_host_next: Option<String>,
-    /// Where the state is.
+    /// The state folder.
     pub(crate) folder: PathBuf,
-    /// Where recordings are, and what opens them.
+    /// The recordings, and the keys that open them.
     pub(crate) archive: Archive,
 }
 

@@ -104,7 +104,7 @@ impl Command for Args {
         }
     }
 
-    /// A token is made for its text: one that could not be written is of no use.
+    /// Returns whether a token is made only for its text: one that could not be written is of no use.
     fn is_deed(&self) -> bool {
         matches!(self.command, TokenCommand::Rm { .. })
     }

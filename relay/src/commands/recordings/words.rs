@@ -11,9 +11,9 @@ const STATE: &str = "--state";
 const IN_STATE: &str = "--in-state";
 
 /// Returns the words of a command line, without the program's name: behind the command `recordings`, `--state` with one
-/// of the recordings' states is called by its other name, so that clap takes it for a filter and not for the
-/// folder. A folder of such a name is `--state ./complete`. Where there is no folder to choose (`has_folder`), any value
-/// is a filter, so that what is wrong with it is said.
+/// of the recordings' states is called by its other name, so that clap takes it for a filter and not for the folder. A
+/// folder of such a name is `--state ./complete`. Where there is no folder to choose (`has_folder`), any value is a
+/// filter, so that what is wrong with it is said.
 pub(crate) fn own_state(
     words: impl IntoIterator<Item = OsString>,
     has_folder: bool,

@@ -285,7 +285,7 @@ proptest! {
         let _ = parse(&krl, MANY);
     }
 
-    /// Against the naive reading: every bit by itself.
+    /// Compares with the naive reading: every bit by itself.
     #[test]
     fn a_bitmap_revokes_exactly_its_bits(
         offset in 1u64..1_000,

@@ -157,7 +157,7 @@ mod tests {
         );
     }
 
-    /// The sequences that a hostile recording could use against its viewer: each of these must leave only characters.
+    /// Feeds the sequences that a hostile recording could use against its viewer: each must leave only characters.
     #[test]
     fn nothing_but_our_own_sequences_comes_out() {
         let hostile = [

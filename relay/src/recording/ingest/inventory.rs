@@ -76,8 +76,8 @@ impl IncomingInventory {
 }
 
 impl Recordings {
-    /// Takes a checked part of what a device holds, on a tunnel that was opened then. After the last one, every recording
-    /// that is expected and is not listed has its verdict.
+    /// Takes a checked part of what a device holds, on a tunnel that was opened then. After the last one, every
+    /// recording that is expected and is not listed has its verdict.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing is answered.

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The verdict on a session that passed 20 frames of 8 KiB. `relay` and `device` are the bounds as each has them.
+/// Returns the verdict on a session that passed 20 frames of 8 KiB. `relay` and `device` are the bounds as each has
+/// them.
 async fn judge(relay: Option<u64>, device: Option<u64>) -> (Fixture, RecordingFacts) {
     let bed = Fixture::new().await;
     let shown = noise(20 * 8 * 1024);

@@ -113,7 +113,7 @@ async fn forwards_of_a_killed_relay_are_not_proved() {
     assert!(verdict.contains("the relay was killed"), "{verdict}");
 }
 
-/// Each is recorded with where it leads: together they are more than what a recording may grow by beside that.
+/// Records each with its target: together they are more than what a recording may grow by beside that.
 #[tokio::test]
 async fn as_many_forwards_as_there_may_be_are_no_excess() {
     let bed = Fixture::new().await;

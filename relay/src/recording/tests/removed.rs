@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A session with three segments, which the device has reported and not uploaded.
+/// Returns a session with three segments, which the device has reported and not uploaded.
 pub(super) async fn reported(bed: &Fixture) -> Device {
     let (_guard, key, watched) = bed.begin().await;
     let mut device = Device::recording(bed, SESSION, &key);

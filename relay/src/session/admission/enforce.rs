@@ -157,8 +157,8 @@ async fn judge_session(
     })
 }
 
-/// Checks whether a console command must end: a lock matches its user, or they may not run it any more, or not see what it
-/// shows.
+/// Checks whether a console command must end: a lock matches its user, or they may not run it any more, or not see what
+/// it shows.
 fn judge_console(
     stream: &ConsoleStream,
     facts: &mut Present<'_>,

@@ -249,7 +249,7 @@ impl InputSender {
         }
     }
 
-    /// Bytes that wait, what a trickle brought besides not counted.
+    /// Returns the bytes that wait, without those that a trickle brought besides.
     fn waiting(&self) -> usize {
         CHANNEL_QUEUE - self.budget.available_permits()
     }

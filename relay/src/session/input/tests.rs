@@ -129,7 +129,7 @@ async fn what_a_client_may_send_before_it_hears_of_it_fits() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// One whose device takes nothing, one whose device does, and one of either kind, in any order.
+    /// Runs a channel whose device accepts nothing, one whose device does, and one of either kind, in any order.
     #[test]
     fn no_neighbour_lets_more_into_a_stalled_channel_than_fits(
         steps in prop::collection::vec(any::<u16>(), 3_000),

@@ -30,7 +30,7 @@ struct Inner {
 #[derive(Clone)]
 struct Kept {
     snapshot: Arc<PolicySnapshot>,
-    /// When the version in the store was last seen to be this one.
+    /// The time when the version in the store was last seen to be this one.
     verified: Instant,
 }
 

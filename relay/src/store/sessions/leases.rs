@@ -33,7 +33,8 @@ pub(crate) struct InUse {
 const TAKE: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
     VALUES ($1, $2, $3, $4, $5)";
 // The count and the slot in one statement. Leases of a run count while its heartbeat is fresh; one's own always do,
-// however late one's own heartbeat is. The limit bounds the count: whether there are a million more makes no difference.
+// however late one's own heartbeat is. The limit bounds the count: whether there are a million more makes no
+// difference.
 const TAKE_WITHIN: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
     SELECT $1, $2, $3, $4, $5 WHERE $7 > (SELECT COUNT(*) FROM (SELECT 1 FROM leases l
         JOIN relays r ON r.id = l.relay

@@ -153,7 +153,7 @@ fn a_third_machine_is_seen_too() {
 }
 
 proptest! {
-    /// One device: a run after the other, each with any number of connections from anywhere, and one `Hello` of a
+    /// Runs one device: a run after the other, each with any number of connections from anywhere, and one `Hello` of a
     /// run before that was on a slow path, which the present run answers with a new connection.
     #[test]
     fn one_device_is_no_clone(
@@ -178,8 +178,8 @@ proptest! {
         }
     }
 
-    /// Two machines that dial again as soon as they have lost the tunnel, with any restarts of either: while neither
-    /// restarts, five changes of hand are enough.
+    /// Runs two machines that dial again as soon as they have lost the tunnel, with any restarts of either: while
+    /// neither restarts, five changes of hand are enough.
     #[test]
     fn two_live_machines_are_found(restarts in 0_u8..20, policy in prop_oneof![Just(OnClone::Newest), Just(OnClone::First)]) {
         let mut fixture = Fixture::new(policy);
@@ -192,7 +192,7 @@ proptest! {
         prop_assert!(fixture.is_cloned());
     }
 
-    /// However runs come, the number that is remembered is bounded, and no run is refused without a holder.
+    /// Checks any order of runs: the number that is remembered is bounded, and no run is refused without a holder.
     #[test]
     fn memory_is_bounded(hellos in prop::collection::vec((0_u8..30, 0_u8..4, any::<bool>()), 0..200)) {
         let mut fixture = Fixture::new(OnClone::First);

@@ -19,7 +19,7 @@ use crate::device::{
     ControlStream, DeviceCase, GREETING, HostileDevice, HostileSession, Lie, Tape, tape,
 };
 
-/// What is claimed where nothing of it passed.
+/// Output that is claimed and never passed.
 pub const INVENTED: &[u8] = b"nothing happened here\n";
 
 /// The table.
@@ -57,7 +57,7 @@ pub const CASES: &[DeviceCase] = &[
     },
 ];
 
-/// Whether it is a process that is recorded.
+/// Returns whether it is a process that is recorded.
 #[must_use]
 pub fn is_recorded(open: &Open) -> bool {
     is_process(open) && tape::terms(open).is_some()

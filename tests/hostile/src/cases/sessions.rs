@@ -99,7 +99,7 @@ const fn session(
     }
 }
 
-/// Whether a process is asked for.
+/// Returns whether a process is asked for.
 #[must_use]
 pub fn is_process(open: &Open) -> bool {
     open.request.process().is_some()

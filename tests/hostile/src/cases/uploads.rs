@@ -27,7 +27,7 @@ pub const CASES: &[DeviceCase] = &[DeviceCase {
     },
 }];
 
-/// When a segment that was refused for now is offered again.
+/// The time until a segment that was refused for now is offered again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 async fn flood(device: Arc<HostileDevice>, mut session: HostileSession) -> Result<Outcome> {

@@ -23,7 +23,7 @@ pub struct ForwardLogs(watch::Sender<BTreeMap<SessionId, HostileForwards>>);
 /// A forward.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// What its `Open` asked for.
+    /// The request in its `Open`.
     pub asked: Arc<Open>,
     /// Bytes sent and received, when it is over.
     pub closed: Option<(u64, u64)>,

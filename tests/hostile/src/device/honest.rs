@@ -12,7 +12,7 @@ use super::session::{HeardFrames, HostileSession};
 use super::tape::Tape;
 use super::{HostileDevice, forwards};
 
-/// What every command prints here.
+/// The output of every command here.
 pub const GREETING: &[u8] = b"greetings from a hostile device\n";
 
 /// The port that is said where the operator asked for any.

@@ -14,7 +14,7 @@ use crate::Outcome;
 
 /// A session that the relay has opened.
 pub struct HostileSession {
-    /// What it asked for.
+    /// The request.
     pub open: Open,
     /// To the relay.
     pub send: SendStream,
@@ -26,7 +26,7 @@ pub struct HostileSession {
     rest: Vec<u8>,
 }
 
-/// What the relay sends on it.
+/// A message of the relay on it.
 #[expect(
     clippy::large_enum_variant,
     reason = "each is made, looked at and gone"
@@ -108,7 +108,8 @@ impl HostileSession {
         next(&mut self.receive, &mut self.reader, &mut self.rest).await
     }
 
-    /// What becomes of the stream after a lie: refused if the relay ends it in time. An operator who goes ends it too.
+    /// Returns what becomes of the stream after a lie: refused if the relay ends it in time. An operator who goes ends
+    /// it too.
     pub async fn verdict(&mut self, within: Duration, what: String) -> Outcome {
         let ended = async {
             loop {

@@ -40,7 +40,7 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
     /// The chain behind it.
     pub hash: SegmentLink,
-    /// What the device reports.
+    /// The reason that the device reports.
     pub why: EndReason,
 }
 
@@ -144,7 +144,7 @@ impl Tape {
         }
     }
 
-    /// Where the chains of the streams stand.
+    /// Returns the points of the streams' chains.
     #[must_use]
     pub fn points(&self) -> [DigestPoint; 3] {
         [0, 1, 2].map(|index: usize| self.chains[index].point())
@@ -172,7 +172,7 @@ impl Tape {
     }
 }
 
-/// What the `RecordingStart` of a recording says in truth.
+/// Returns what the `RecordingStart` of a recording says in truth.
 #[must_use]
 pub fn facts<'a>(
     device: &HostileDevice,

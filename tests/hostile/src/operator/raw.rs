@@ -1,4 +1,5 @@
-//! An SSH client (RFC 4253, 4252) that says whatever a case asks, one packet after the other, and keeps no rule by itself.
+//! An SSH client (RFC 4253, 4252) that says whatever a case asks, one packet after the other, and keeps no rule by
+//! itself.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +11,7 @@ use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephe
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 
-/// How long the relay may take for what it does at once.
+/// The time that the relay may take for what it does at once.
 const SOON: Duration = Duration::from_secs(20);
 
 mod proof;

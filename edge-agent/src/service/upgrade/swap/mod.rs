@@ -74,7 +74,7 @@ pub enum SwapError {
 }
 
 impl UpgradePaths {
-    /// The path of a new program until it takes its place.
+    /// Returns the path of a new program until it replaces the present one.
     #[must_use]
     pub fn staged(&self) -> PathBuf {
         self.beside(".", ".staged")

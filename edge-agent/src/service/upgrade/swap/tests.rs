@@ -32,7 +32,7 @@ enum DiskChange {
 struct Sim {
     names: RefCell<DiskNames>,
     durable: RefCell<DiskNames>,
-    /// Since their folder was synced, oldest first.
+    /// The changes since their folder was synced, oldest first.
     pending: RefCell<Vec<DiskChange>>,
     /// Steps until the power fails.
     left: Cell<usize>,
@@ -123,7 +123,7 @@ impl Sim {
         worlds
     }
 
-    /// After a cut, with what was not synced lost, half there (`share` 1) or all there (2).
+    /// Returns the disk after a power cut, with what was not synced lost, half there (`share` 1) or all there (2).
     fn with(&self, names: &DiskNames, share: usize) -> Self {
         let mut copies: Vec<(Rc<DiskContent>, Rc<DiskContent>)> = vec![];
         let mut copied = DiskNames::new();
@@ -259,7 +259,7 @@ enum New {
     Dead,
 }
 
-/// One start of the agent by an init that asks the previous program first, up to a tunnel or the end.
+/// Simulates one start of the agent by an init that runs the previous program first, up to a tunnel or the end.
 fn start(disk: &Sim, new: New) -> Result<(), SwapError> {
     for counter in [Counter::Init, Counter::Agent] {
         let program = digest(disk, &places().program)?;
@@ -290,7 +290,7 @@ fn start(disk: &Sim, new: New) -> Result<(), SwapError> {
     Ok(())
 }
 
-/// There is a whole program; an agent that works, if `ended`, and all is said of it.
+/// Asserts that there is a whole program; a working agent and a complete journal, if `ended`.
 #[track_caller]
 fn check(disk: &Sim, new: New, ended: bool) {
     let program = disk.at(&places().program).expect("a program");
@@ -311,7 +311,7 @@ fn check(disk: &Sim, new: New, ended: bool) {
     }
 }
 
-/// As often as it takes, and no more often than there are chances.
+/// Starts it as often as it takes, and no more often than there are chances.
 fn live(disk: &Sim, new: New) {
     for _ in 0..=crate::service::limits::MAX_TRIAL_STARTS {
         start(disk, new).unwrap();

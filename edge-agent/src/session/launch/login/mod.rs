@@ -1,10 +1,11 @@
 //! What the device's PAM gives a session: variables, limits, groups, a runtime folder, and its consent.
 //!
-//! A static program cannot load PAM's modules. `su` can: it is a program of the device, opens a PAM session for the account that
-//! root names, and closes it when what it started ends. So a helper of the agent has `su` start a shell that only waits,
-//! reads from the kernel what that shell was given (its environment, limits and groups), and hands it on. The session
-//! itself stays a child of the agent: with the exact end of its process, its own group and terminal, and no stranger
-//! among its children. The waiting shell holds the PAM session open until the agent closes the helper's socket.
+//! A static program cannot load PAM's modules. `su` can: it is a program of the device, opens a PAM session for the
+//! account that root names, and closes it when what it started ends. So a helper of the agent has `su` start a shell
+//! that only waits, reads from the kernel what that shell was given (its environment, limits and groups), and hands it
+//! on. The session itself stays a child of the agent: with the exact end of its process, its own group and terminal,
+//! and no stranger among its children. The waiting shell holds the PAM session open until the agent closes the helper's
+//! socket.
 //!
 //! What belongs to a process and cannot be handed on stays with the waiting shell: a mount namespace (pam_namespace),
 //! an SELinux context, the cgroup of logind's session.

@@ -195,7 +195,7 @@ fn listen_in(
     Ok((socket, file))
 }
 
-/// It replaces nothing but a socket that its process left behind. What another helper is about to remove goes in a
+/// Binds a socket. It replaces nothing but a socket whose process has ended. What another helper removes is gone in a
 /// moment: an operator may take a socket back and ask for it again.
 fn bind(name: &[u8]) -> io::Result<UnixListener> {
     let mut left_behind = None;
@@ -230,7 +230,7 @@ fn dead_socket(name: &[u8]) -> Option<impl PartialEq + use<>> {
     (refused == Err(Errno::CONNREFUSED)).then_some((stat.st_dev, stat.st_ino))
 }
 
-/// The path of what is open, without a link in it.
+/// Returns the path of what is open, without a link in it.
 fn real_path(opened: &OwnedFd) -> Result<Vec<u8>, SessionRefusal> {
     let path = readlinkat(CWD, name_of(opened), Vec::new());
     let path = path.map_err(|error| unreachable(&reason(error)))?;

@@ -264,7 +264,7 @@ fn forward_leads_where_the_relay_asked_for() {
     }
 }
 
-/// The wire has no scope, and the text of a record does.
+/// Covers the scope of an address, which a record's text has and the wire lacks.
 #[test]
 fn peer_on_a_link_local_address_is_the_one_that_came() {
     let come = SeenForward {
@@ -348,7 +348,7 @@ fn what_a_killed_relay_did_not_keep_is_not_proved() {
     assert_eq!(check(&killed, true, vec![opened(most + 1)]).0, added);
 }
 
-/// The relay has not kept what it knows of it, or does not know it yet: the recording may lack it.
+/// Covers a forward whose counters the relay has not stored, or not yet: the recording may lack it.
 #[test]
 fn forward_of_which_nothing_is_kept_is_not_proved() {
     let expected = SeenForwards {
@@ -362,7 +362,7 @@ fn forward_of_which_nothing_is_kept_is_not_proved() {
     assert_eq!(check(&expected, true, records), not_kept);
 }
 
-/// An end for which there is room is recorded while a gap is open, and the gap when it is over.
+/// Records an end for which there is room while a gap is open, and the gap when it is over.
 #[test]
 fn forward_may_end_before_the_gap_of_its_beginning_is_recorded() {
     let end_of_log = || end(EndReason::ClientGone);

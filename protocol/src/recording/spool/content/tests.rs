@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// A frame passes, in two pieces.
+    /// Passes a frame, in two pieces.
     fn pass(&mut self, stream: Stream, frame: &[u8]) -> Accept {
         let (first, rest) = frame.split_at(frame.len() / 2);
         let mut worst = Accept::Accepted;
@@ -87,7 +87,7 @@ impl Session {
         worst
     }
 
-    /// The same, with or without a gap.
+    /// Passes a frame, with or without a gap.
     fn passes(&mut self, stream: Stream, frame: &[u8]) {
         let accept = self.pass(stream, frame);
         assert!(
@@ -137,7 +137,7 @@ impl Session {
         self.files.values().map(|file| file.len() as u64).sum()
     }
 
-    /// What the relay makes of it, and the records of where content ends.
+    /// Returns the relay's assessment, and the records of where content ends.
     fn judged(&self) -> (Assessment, Vec<ContentEnds>) {
         self.judged_by(self.max.map(|max| ContentPoints {
             max,
@@ -172,7 +172,7 @@ impl Session {
     }
 }
 
-/// RecordedBytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     core::iter::repeat_with(|| {

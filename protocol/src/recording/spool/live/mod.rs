@@ -112,7 +112,7 @@ impl LiveRecording {
         Ok(live)
     }
 
-    /// The most that the spool may grow by what this session holds already, and by its end.
+    /// Returns the most that the spool may grow by what this session holds already, and by its end.
     pub(super) fn committed(&self) -> u64 {
         let pending = self
             .writer

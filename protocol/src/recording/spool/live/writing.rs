@@ -18,7 +18,7 @@ pub(in crate::recording::spool) struct Failing {
 }
 
 impl LiveRecording {
-    /// The next piece that is to be written, if it is time.
+    /// Returns the next piece that is to be written, if it is time.
     pub(in crate::recording::spool) fn take_write(
         &mut self,
         now: Duration,

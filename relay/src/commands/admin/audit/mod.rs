@@ -130,7 +130,7 @@ impl Command for Args {
         Some(self.entry())
     }
 
-    /// The answer has no end by itself, or is as long as the log.
+    /// Returns true: the answer has no end by itself, or is as long as the log.
     fn streams(&self) -> bool {
         true
     }

@@ -147,7 +147,7 @@ async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
     held.push(fixture.take(2).await.unwrap());
 }
 
-/// As with two relays on one store: a slot counts for the other as long as the heart beats of who has it.
+/// Covers two relays on one store: a slot counts for the other as long as its holder's heart beats.
 #[tokio::test]
 async fn a_slot_of_another_run_counts_while_its_heart_beats() {
     let fixture = Fixture::new().await;

@@ -200,7 +200,7 @@ fn what_was_guessed_wrong_changes_nothing() {
     assert!(talk.ahead.lock().guesses.is_empty());
 }
 
-/// For the client its request is over. On the way to the device no two requests have one number, so that each answer
+/// Reuses a number that is free for the client. On the way to the device no two requests share one, so that each answer
 /// belongs to one of them.
 #[test]
 fn number_of_an_early_answer_may_be_used_again() {
@@ -385,7 +385,7 @@ fn what_is_no_sftp_passes_whole() {
 }
 
 proptest! {
-    /// However it is cut, and whatever it is: with nothing to guess, what passes is what came.
+    /// Checks any data, cut in any way: with nothing to guess, what passes is what came.
     #[test]
     fn all_else_passes_as_it_came(
         packets in vec((any::<u8>(), any::<u32>(), vec(any::<u8>(), 0..40)), 0..20),

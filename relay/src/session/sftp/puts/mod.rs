@@ -1,16 +1,19 @@
-//! Files that a client writes one after the other: opened before the device has answered, and closed before the client asks.
+//! Files that a client writes one after the other: opened before the device has answered, and closed before the client
+//! asks.
 //!
-//! OpenSSH's client puts a file by an open, its writes, possibly a change of its attributes, and a close, and waits for the answer
-//! of each. What says that something is stored is the device's answer alone. The rest depends on its server, if that is our own:
+//! OpenSSH's client puts a file by an open, its writes, possibly a change of its attributes, and a close, and waits for
+//! the answer of each. What says that something is stored is the device's answer alone. The rest depends on its server,
+//! if that is our own:
 //!
 //! - It opens a file under a handle that the relay has named (`open-as@holdfast`). So the client gets its handle at once, and what it
 //!   does with it follows the open on its way. If the open fails, all that is asked of the handle is answered as the open was, its close too.
 //! - It closes a file and keeps its handle (`release@holdfast`). The relay asks for that behind the request that was the last before the
 //!   close of the file before. So the file is closed, and the relay knows, when the client asks; if it goes on instead, the device opens it again.
 //!
-//! A client that tells a program at once whether a file can be opened would tell it wrong. So an open goes ahead only for who does as OpenSSH's
-//! `sftp` and `scp`: asks for the server's limits, and then for nothing while a file is being opened; and only into the folder where the
-//! device has last opened a file for it. A folder where nothing may be written is refused by the open, as ever.
+//! A client that tells a program at once whether a file can be opened would tell it wrong. So an open goes ahead only
+//! for who does as OpenSSH's `sftp` and `scp`: asks for the server's limits, and then for nothing while a file is being
+//! opened; and only into the folder where the device has last opened a file for it. A folder where nothing may be
+//! written is refused by the open, as ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 

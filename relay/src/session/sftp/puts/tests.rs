@@ -540,7 +540,7 @@ impl Client {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// However packets are cut and whatever overtakes what, each request has one answer, and each answer is true.
+    /// Checks any cuts of packets and any order: each request has one answer, and each answer is true.
     #[test]
     fn answers_match_the_device(
         puts in vec((0..12_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.2)), 1..30),
