@@ -67,23 +67,139 @@ fn no_riddles_are_used() {
     );
 }
 
+/// The words that a question begins with.
+const QUESTIONS: [&str; 15] = [
+    "Who",
+    "Whose",
+    "Whom",
+    "Which",
+    "What",
+    "Where",
+    "When",
+    "How",
+    "Why",
+    "Whether",
+    "Whatever",
+    "Whichever",
+    "Wherever",
+    "Whenever",
+    "However",
+];
+
+/// Words that end as a verb of the third person does and are none.
+const NO_VERBS: [&str; 7] = ["Always", "As", "Bytes", "Its", "Less", "This", "Thus"];
+
+/// The sources whose functions are documented as a library's are.
+const CRATES: [&str; 3] = ["protocol/src", "edge-agent/src", "relay/src"];
+
+/// The first line of a doc comment, and the first line of the item that it is about.
+struct Comment {
+    place: String,
+    text: String,
+    item: String,
+}
+
+impl Comment {
+    fn first_word(&self) -> &str {
+        let end = self.text.find(|c: char| !c.is_alphabetic());
+        self.text.split_at(end.unwrap_or(self.text.len())).0
+    }
+
+    fn is_of_function(&self) -> bool {
+        let mut words = self.item.split_whitespace();
+        words.any(|word| word == "fn") && !self.item.contains(['=', '"'])
+    }
+
+    fn begins_with_verb(&self) -> bool {
+        let word = self.first_word();
+        word.ends_with('s') && word.starts_with(char::is_uppercase) && !NO_VERBS.contains(&word)
+    }
+}
+
+/// Returns all doc comments of a text.
+fn comments(place: &str, text: &str) -> Vec<Comment> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let Some(text) = line.trim().strip_prefix("/// ") else {
+            continue;
+        };
+        let mut item = "";
+        // Brackets of an attribute that goes on in the next line.
+        let mut open = 0;
+        for (_, line) in lines.by_ref() {
+            let line = line.trim();
+            let is_attribute = open > 0 || line.starts_with("#[");
+            if is_attribute {
+                open += line.matches('[').count();
+                open -= line.matches(']').count().min(open);
+            } else if !line.starts_with("//") {
+                item = line;
+                break;
+            }
+        }
+        found.push(Comment {
+            place: format!("{place}:{}", index + 1),
+            text: text.to_owned(),
+            item: item.to_owned(),
+        });
+    }
+    found
+}
+
+/// Returns each doc comment in these folders that `is_wrong`.
+fn wrong_comments(folders: &[&str], is_wrong: impl Fn(&Comment) -> bool) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in folders {
+        sources(&root.join(folder), &mut files);
+    }
+    let comments = files.iter().flat_map(|file| {
+        let place = file.strip_prefix(&root).unwrap().display().to_string();
+        comments(&place, &fs::read_to_string(file).unwrap())
+    });
+    let wrong = comments.filter(is_wrong);
+    wrong
+        .map(|comment| format!("{}: {}", comment.place, comment.text))
+        .collect()
+}
+
 #[test]
-fn no_doc_comment_is_a_bare_question() {
-    let questions = [
-        "Who", "Whose", "Which", "What", "Where", "When", "How", "Why", "Whether",
-    ];
-    let found = lines(|line| {
-        let sentence = line.trim().strip_prefix("/// ");
-        let words = sentence.and_then(|sentence| sentence.strip_suffix('.'));
-        words.is_some_and(|words| {
-            let mut words = words.split(' ');
-            words.next().is_some_and(|first| questions.contains(&first)) && words.count() < 2
-        })
+fn no_doc_comment_begins_with_a_question() {
+    let folders: Vec<_> = SOURCES.into_iter().chain(["xtask/tests"]).collect();
+    let found = wrong_comments(&folders, |comment| {
+        QUESTIONS.contains(&comment.first_word())
+    });
+    assert!(
+        found.is_empty(),
+        "begin with a noun (\"The time that …\") or in the third person (\"Returns the …\"): {found:#?}"
+    );
+}
+
+#[test]
+fn doc_comments_of_functions_begin_with_a_verb() {
+    let found = wrong_comments(&CRATES, |comment| {
+        comment.is_of_function() && !comment.begins_with_verb()
     });
     assert!(
         found.is_empty(),
         "begin in the third person (\"Returns the …\"): {found:#?}"
     );
+}
+
+#[test]
+fn comments_are_read_with_their_items() {
+    let text = "/// Which one.\n#[expect(\n    dead_code,\n    reason = \"it is\"\n)]\npub(crate) fn one() {}\n\
+        /// Returns it,\n/// in two lines.\nasync fn two() {}\n/// The bound.\nconst THREE: fn() = two;\n\
+        /// Bytes of it.\nfn four() {}\n";
+    let found = comments("a.rs", text);
+    let wrong = |comment: &&Comment| comment.is_of_function() && !comment.begins_with_verb();
+    let wrong: Vec<_> = found
+        .iter()
+        .filter(wrong)
+        .map(|comment| &*comment.place)
+        .collect();
+    assert_eq!((found.len(), wrong), (4, vec!["a.rs:1", "a.rs:12"]));
 }
 
 #[test]
