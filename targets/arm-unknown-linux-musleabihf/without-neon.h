@@ -2,7 +2,7 @@
  *
  * ring's assembly for 32-bit ARM comes with NEON routines, which ring enters where the processor has it. Here they are
  * left out. The edge-agent's feature `without-neon` makes ring find no NEON anywhere, so that nothing enters what
- * stands for them below: an undefined instruction, once for the whole program.
+ * replaces them below: an undefined instruction, once for the whole program.
  *
  * With a routine of which this file does not know, ring's next version fails to link, or fails the check of the
  * program's instructions. */

@@ -28,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// Targets in fuzz/fuzz_targets (default: all)
     targets: Vec<String>,
-    /// The time that each target runs
+    /// Seconds for each target
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
     /// Run the one target with this input only
