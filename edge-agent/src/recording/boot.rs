@@ -34,7 +34,7 @@ pub(super) struct Boot {
     cut: BTreeMap<SessionId, bool>,
 }
 
-/// The place where the spool's folder is.
+/// The spool's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpoolPlace {
     /// In memory: a restart of the device empties it.

@@ -150,7 +150,7 @@ impl Ingest {
         }
     }
 
-    /// It could not be stored: the device keeps it and offers it again.
+    /// Handles a segment that could not be stored: the device keeps it and offers it again.
     pub fn handle_store_failed(&mut self, segment: u32) {
         if self
             .incoming

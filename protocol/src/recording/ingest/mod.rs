@@ -85,9 +85,9 @@ pub enum IngestFault {
     Removed,
     /// The segment is damaged on the device.
     Damaged,
-    /// What came is not what the device said that there is.
+    /// The content is not what the device announced.
     OtherHash,
-    /// What it says was shown or typed is not what the relay saw pass.
+    /// The recorded output or input is not what the relay passed on.
     Contradicted,
     /// It is longer than an honest recording of the session can be.
     TooLong,
@@ -129,13 +129,13 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// For a session that begins.
+    /// Creates the ingest of a session that begins.
     #[must_use]
     pub fn new(session: SessionId) -> Self {
         Self::restore(session, IngestState::Recording, Vec::new(), None)
     }
 
-    /// As the store remembers it: its state, the segments that are stored, and the device's report.
+    /// Restores it from the store: its state, the segments that are stored, and the device's report.
     #[must_use]
     pub fn restore(
         session: SessionId,
@@ -228,7 +228,7 @@ impl Ingest {
         }
     }
 
-    /// The device says that segments will never come.
+    /// Handles the device's report that segments will never come.
     pub fn handle_gone(&mut self, gone: &SegmentGone) {
         // What was stored before is here all the same.
         if gone.segment >= self.next_segment() && !self.state.is_terminal() {
@@ -337,7 +337,7 @@ impl Ingest {
         self.deadline.filter(|_| !self.state.is_terminal())
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll_action(&mut self) -> Option<IngestAction> {
         self.actions.pop_front()
     }

@@ -11,7 +11,7 @@ use crate::wire::{InventoryPart, SegmentLost};
 /// A list that a relay has not taken as a whole.
 #[derive(Debug)]
 pub(super) struct Inventory {
-    /// The time when the spool was taken over.
+    /// The time of the spool's take-over.
     recovered: Duration,
     why: SegmentLost,
     /// The number of the next part.
@@ -137,7 +137,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// An agent that found that at second 100, and whose uploads wait for a request.
+    /// Returns an agent that found that at second 100, and whose uploads wait for a request.
     fn agent(sessions: u16) -> (Uploader, Spool) {
         let (spool, _) = Spool::recover(SpoolConfig::default(), &mut Empty(sessions)).unwrap();
         let mut uploader = Uploader::new(UploadConfig {

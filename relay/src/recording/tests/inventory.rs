@@ -18,7 +18,7 @@ fn part(number: u32, sessions: Vec<SessionId>, last: bool) -> InventoryPart {
     }
 }
 
-/// An agent that was started now says that it holds these.
+/// Lists these as held by an agent that was started now.
 async fn lists(bed: &Fixture, sessions: Vec<SessionId>, why: SegmentLost) {
     let part = InventoryPart {
         why,
