@@ -325,7 +325,7 @@ fn what_is_no_signed_agent_for_this_device_is_refused() {
     refused(
         &older,
         &[],
-        "it is version 0.0.9, older than 0.1.0, which runs",
+        "it is version 0.0.9, older than the running 0.1.0",
     );
     let taken = fleet.upgrade(&older, &["--allow-downgrade"]).ok();
     assert!(

@@ -150,7 +150,7 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
         return DoctorFinding::bad(
             FindingLevel::Warning,
             check,
-            "whether PAM opens sessions is seen by root only",
+            "only root can check whether PAM opens sessions",
             "run `edge-agent doctor` as root",
         );
     }
@@ -174,7 +174,7 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
             FindingLevel::Warning,
             check,
             format!("PAM opens no sessions ({why}): {lacks}"),
-            "install PAM and the su of util-linux, or say `--login bare` if that is meant",
+            "install PAM and the su of util-linux, or use `--login bare` if that is intended",
         ),
     }
 }
@@ -189,7 +189,7 @@ fn spool(facts: &DoctorFacts) -> DoctorFinding {
         return DoctorFinding::bad(
             FindingLevel::Warning,
             check,
-            "only a running agent says how its spool is",
+            "only a running agent reports on its spool",
             "start the agent",
         );
     };
@@ -219,7 +219,7 @@ fn clock(_: &DoctorFacts) -> DoctorFinding {
         true => DoctorFinding::bad(
             FindingLevel::Warning,
             "clock",
-            "the clock was never set: accounts do not expire, and upload windows do not hold",
+            "the clock was never set: accounts do not expire, and upload windows do not apply",
             "set it, by NTP or a battery",
         ),
         false => DoctorFinding::ok("clock", "the clock is set"),

@@ -37,7 +37,7 @@ pub(crate) async fn open(
     at: Listen,
 ) -> Result<BoundPort, SessionRefusal> {
     if at.host.len() > MAX_FORWARD_HOST || !at.policy.is_bounded() {
-        return Err(unreachable("the request is over a bound of the protocol"));
+        return Err(unreachable("the request exceeds a limit of the protocol"));
     }
     // Names and accounts are read from files and servers.
     smol::unblock(move || {

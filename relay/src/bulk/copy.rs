@@ -143,7 +143,7 @@ impl<'a> Put<'a> {
                 string(to, FSYNC);
                 string(to, &handle);
             });
-            self.done(sync, "bring it to the disk").await?;
+            self.done(sync, "sync it to the disk").await?;
         }
         let close = request(CLOSE, |to| string(to, &handle));
         self.done(close, "close it").await?;
@@ -154,7 +154,7 @@ impl<'a> Put<'a> {
             string(to, beside.as_bytes());
             string(to, path.as_bytes());
         });
-        self.done(rename, "give it its name").await?;
+        self.done(rename, "rename it into its place").await?;
         self.beside = None;
         Ok(())
     }
@@ -201,7 +201,7 @@ impl<'a> Put<'a> {
             CopyAnswer::Attributes(mode) => Ok(mode.map(|mode| mode & 0o777)),
             CopyAnswer::Status(NO_SUCH_FILE, _) => Ok(None),
             CopyAnswer::Status(code, text) => Err(CopyError::Refused {
-                what: "look at it",
+                what: "read its attributes",
                 code,
                 text,
             }),
@@ -238,7 +238,7 @@ impl<'a> Put<'a> {
             CopyAnswer::Status(code, text) => {
                 self.beside = None;
                 return Err(CopyError::Refused {
-                    what: "write beside it",
+                    what: "write a temporary file beside it",
                     code,
                     text,
                 });

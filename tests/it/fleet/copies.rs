@@ -95,7 +95,7 @@ fn a_file_comes_whole_to_every_device_that_is_meant() {
     let output = cp(&fleet.alice, &["--on", "site=lab:no/such"], b"x").exits(1);
     assert_eq!(
         table(&output)[0].2,
-        "cannot write beside it: there is no such folder"
+        "cannot write a temporary file beside it: there is no such folder"
     );
     // Not even when all of it is there but the name: it was not looked at before, because its mode was not asked for.
     let output = cp(
@@ -105,7 +105,9 @@ fn a_file_comes_whole_to_every_device_that_is_meant() {
     )
     .exits(1);
     assert!(
-        table(&output)[0].2.starts_with("cannot give it its name: "),
+        table(&output)[0]
+            .2
+            .starts_with("cannot rename it into its place: "),
         "{output}"
     );
     assert_eq!(files(&fleet.lab), ["dir", "tool"]);

@@ -190,7 +190,7 @@ fn nothing_but_the_running_relay_of_the_folder_is_asked() {
         own_login()
     );
     assert!(
-        said.starts_with("there is no `ssh` here") && said.contains(&line),
+        said.starts_with("`ssh` is not installed") && said.contains(&line),
         "{said}"
     );
 

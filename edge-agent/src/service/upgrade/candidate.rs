@@ -30,7 +30,7 @@ pub enum CandidateError {
     NotAgent(String),
     /// An older one.
     #[error(
-        "it is version {found}, older than the running {present}: add --allow-downgrade if that is meant"
+        "it is version {found}, older than the running {present}: add --allow-downgrade if that is intended"
     )]
     Older {
         /// Its version.

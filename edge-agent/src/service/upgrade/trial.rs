@@ -52,7 +52,7 @@ pub enum TrialError {
     Swap(#[from] SwapError),
     /// One thing after the other.
     #[error(
-        "version {0} is on trial already: wait until it is kept or put back (`edge-agent status`)"
+        "version {0} is on trial already: wait until it is kept or rolled back (`edge-agent status`)"
     )]
     OnTrial(String),
     /// The system does not start it.

@@ -52,7 +52,7 @@ async fn try_dial(
     to: Connect,
 ) -> Result<DialledTarget, SessionRefusal> {
     if to.host.len() > MAX_FORWARD_HOST || !to.policy.is_bounded() {
-        return Err(unreachable("the request is over a bound of the protocol"));
+        return Err(unreachable("the request exceeds a limit of the protocol"));
     }
     let (host, port) = (to.host.clone(), to.port);
     let permit = LOOKUPS.acquire().await;

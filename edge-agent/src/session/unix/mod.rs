@@ -197,7 +197,7 @@ async fn ask(
     if let SocketAction::Dial(at) | SocketAction::Listen(at) = &action
         && (at.path.len() > MAX_SOCKET_PATH || !at.policy.is_bounded())
     {
-        return Err(unreachable("the request is over a bound of the protocol"));
+        return Err(unreachable("the request exceeds a limit of the protocol"));
     }
     let task = SocketTask {
         login,

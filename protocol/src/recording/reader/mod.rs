@@ -39,7 +39,7 @@ pub struct Position {
     pub segment: u32,
     /// The block in it. Behind the last whole block it is the one that is missing or wrong.
     pub block: u32,
-    /// Returns the bytes from the segment's beginning to that block.
+    /// The bytes from the segment's beginning to that block.
     pub offset: u64,
     /// Microseconds from the recording's start to the last record before it.
     pub micros: u64,

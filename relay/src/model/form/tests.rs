@@ -204,7 +204,7 @@ fn each_mistake_is_named_with_what_was_expected() {
         ),
         (
             "forward = { deny = [\"db.local:*\"] }",
-            "roles.tech.forward.deny: db.local:* is a name, and who may not use it can use its address",
+            "roles.tech.forward.deny: db.local:* is a name, and a user can bypass it by its address",
         ),
         (
             "deny = { logins = [\"a b\"] }",

@@ -96,7 +96,7 @@ impl EventReader {
             let event = match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
                 None => None,
                 Some(FramePiece::Data(..)) => {
-                    return Err(ForwardEnd::Protocol("data where there is none".into()));
+                    return Err(ForwardEnd::Protocol("unexpected data".into()));
                 }
                 Some(FramePiece::Message(message)) => Some(self.state.handle_message(message)?),
             };

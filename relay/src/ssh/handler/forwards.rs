@@ -65,7 +65,7 @@ impl Handler {
         channel: ChannelId,
         handle: Handle,
     ) -> Result<(), Refusal> {
-        let (login, device) = self.through("asks no agent")?;
+        let (login, device) = self.through("has no SSH agent")?;
         let admitted = self
             .front
             .sessions
