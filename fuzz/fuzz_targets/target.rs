@@ -4,7 +4,7 @@
 
 // The file alone: with the whole relay behind it a smoke run would compile for minutes.
 #[expect(dead_code, reason = "the fuzzer uses the parsers only")]
-#[path = "../../relay/src/session/target.rs"]
+#[path = "../../relay/src/session/client/target.rs"]
 mod target;
 
 use holdfast_protocol::ids::DeviceName;

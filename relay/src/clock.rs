@@ -4,6 +4,15 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::count::Count;
+use tokio::time::sleep;
+
+/// Sleeps; for ever, if that is `None`.
+pub(crate) async fn rest(span: Option<Duration>) {
+    match span {
+        Some(span) => sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// A point in time: microseconds since 1970-01-01 00:00 UTC, as the store keeps it.
 ///

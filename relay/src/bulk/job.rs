@@ -19,12 +19,13 @@ use super::payload::Payload;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
+use crate::session::client::target::SshTarget;
+use crate::session::ending::{Cause, Ending};
 use crate::session::input::{Input, InputBudget, InputSender, queue};
 use crate::session::output::{Gathered, Piece, gather};
 use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
-use crate::session::registry::{Cause, Ending, LiveSession};
-use crate::session::target::SshTarget;
+use crate::session::registry::LiveSession;
 use crate::store::Device;
 
 /// The request for a device.

@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod client;
+pub(crate) mod ending;
 pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod limits;
@@ -15,12 +16,11 @@ pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod sftp;
 pub(crate) mod stream;
-pub(crate) mod target;
 
 use std::sync::Arc;
 
-use self::admission::lease::Leases;
 use self::client::Clients;
+use self::client::lease::Leases;
 use self::registry::Live;
 use self::report::Report;
 use crate::recording::Recordings;

@@ -1,26 +1,35 @@
 //! Reports the events of sessions to the audit log: one function an event.
 
+use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::wire::{Exit, Open};
 use tracing::info;
 
-use super::forward::{Destination, Direction, Endpoint, ForwardEnd};
-use super::sftp::Booked;
 use crate::audit::{Audit, CLOCK_SKEW, Event, EventKind};
 use crate::log_limit::{self, LimitedLine};
 use crate::model::request::ProcessRequest;
 use crate::model::role::RecordingMode;
 use crate::session::client::Client;
-use crate::session::forward::log::ForwardLog;
-use crate::session::process::ending::{End, Process};
-use crate::session::refusal::Refusal;
+use crate::session::client::target::SshTarget;
+use crate::session::ending::{End, Ending, Process};
+use crate::session::refusal::{ForwardEnd, Refusal};
+use crate::session::registry::LiveSession;
 use crate::session::registry::console::ConsoleStream;
-use crate::session::registry::{Ending, LiveSession};
-use crate::session::target::SshTarget;
+use crate::session::registry::destination::{Destination, Direction, Endpoint};
+use crate::session::sftp::Booked;
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     audit: Audit,
+}
+
+/// The attributes of a forward's recording for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForwardLog {
+    /// The mode: as the role says, `off`, or `unavailable`.
+    pub mode: &'static str,
+    /// The recording.
+    pub recording: Option<SessionId>,
 }
 
 impl Report {

@@ -18,10 +18,10 @@ use super::stream::Guard;
 use crate::identity::Principal;
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
+use crate::session::client::target::SshTarget;
 use crate::session::client::{Client, ClientId, CloseHandle};
+use crate::session::ending::Ending;
 use crate::session::input::InputBudget;
-use crate::session::registry::Ending;
-use crate::session::target::SshTarget;
 use crate::ssh::limits::{DISCONNECT_GRACE, MAX_DESCRIPTION};
 
 /// An SSH connection. It is shared by its handler and the channels on it.

@@ -6,7 +6,7 @@ use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure};
-use crate::session::target::FLEET_DOMAIN;
+use crate::session::client::target::FLEET_DOMAIN;
 use crate::store::meta::PUBLIC_SSH;
 
 /// The fast one first: a jump encrypts everything twice.

@@ -19,10 +19,11 @@ use crate::model::lock::{self, By, Colon, LockSubject};
 use crate::model::snapshot::PolicySnapshot;
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::ending::{Cause, Ending};
 use crate::session::limits::ENFORCE_TIMEOUT;
+use crate::session::registry::LiveSession;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::life::Life;
-use crate::session::registry::{Cause, Ending, LiveSession};
 use crate::store::{Device, Store, StoreError};
 
 /// Ends what may not be any more. True if nothing of it moves any more: then the relay may confirm.
@@ -113,7 +114,7 @@ fn judge_client(client: &Client, facts: &mut Present<'_>) -> Result<Option<Endin
     facts.read_subject(user)?;
     let proved = auth::still_proves(&facts.policy, principal);
     let Some(subject) = facts.subject(user).filter(|_| proved) else {
-        return Ok(Some(access_changed()));
+        return Ok(Some(Ending::access_changed()));
     };
     let address = client.address.ip();
     client.set_idle(subject.is_from(address).terms().cutoffs.idle);
@@ -137,7 +138,7 @@ async fn judge_session(
     facts.read_subject(user)?;
     facts.read_device(device.id).await?;
     let Some(subject) = facts.subject(user) else {
-        return Ok(Some(access_changed()));
+        return Ok(Some(Ending::access_changed()));
     };
     if let Some(locked) = names::locked(&facts.policy, session, facts.now) {
         return Ok(Some(locked));
@@ -153,7 +154,7 @@ async fn judge_session(
             session.set_cutoffs(now.terms().cutoffs.clone());
             None
         }
-        Ok(_) | Err(_) => Some(access_changed()),
+        Ok(_) | Err(_) => Some(Ending::access_changed()),
     })
 }
 
@@ -165,7 +166,7 @@ fn judge_console(
 ) -> Result<Option<Ending>, StoreError> {
     facts.read_subject(&stream.user)?;
     let Some(subject) = facts.subject(&stream.user) else {
-        return Ok(Some(access_changed()));
+        return Ok(Some(Ending::access_changed()));
     };
     let client = stream.client.ip();
     let lock_subject = LockSubject {
@@ -180,7 +181,7 @@ fn judge_console(
     }
     let now = subject.is_from(client);
     if !stream.may_go_on(&now) {
-        return Ok(Some(access_changed()));
+        return Ok(Some(Ending::access_changed()));
     }
     stream.set_cutoffs(now.terms().cutoffs);
     Ok(None)
@@ -257,11 +258,4 @@ async fn all_drained(sessions: &[Arc<Life>]) -> bool {
         }
     }
     true
-}
-
-pub(super) fn access_changed() -> Ending {
-    Ending {
-        cause: Cause::Access,
-        why: "your access to this relay was changed".into(),
-    }
 }

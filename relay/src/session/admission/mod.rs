@@ -8,27 +8,26 @@
 
 pub(crate) mod enforce;
 pub(crate) mod facts;
-pub(crate) mod lease;
 pub(crate) mod names;
-pub(crate) mod refusal;
+pub(crate) mod recorded;
 
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::wire::Open;
 
-use super::forward::Destination;
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::{Ability, Subject};
 use crate::identity::{self as auth, Principal};
 use crate::model::quota::Quota;
 use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, DeviceLookup};
-use crate::session::admission::lease::Lease;
 use crate::session::client::Client;
+use crate::session::client::lease::Lease;
+use crate::session::client::target::SshTarget;
 use crate::session::limits::DECISION_FRESH;
 use crate::session::refusal::Refusal;
+use crate::session::registry::destination::Destination;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveGuard, LiveSession};
-use crate::session::target::SshTarget;
 use crate::state::random_bytes;
 use crate::tunnel::route::DeviceRoute;
 

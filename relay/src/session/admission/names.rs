@@ -8,13 +8,30 @@ use holdfast_protocol::ids::Login;
 use holdfast_protocol::limits::{DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS};
 use holdfast_protocol::wire::{SessionRefusal, SessionTerms};
 
-use super::enforce::access_changed;
-use super::refusal;
+use crate::access::decision::Authorized;
 use crate::clock::Timestamp;
 use crate::model::lock::{self, Lock, LockSubject, LockTarget};
 use crate::model::snapshot::PolicySnapshot;
-use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::session::ending::{Cause, Ending};
+use crate::session::refusal::{Refusal, device as refusal};
+use crate::session::registry::LiveSession;
 use crate::store::Store;
+
+/// Returns the logins whose user ids the account must not have; an error is a sentence for the operator. An older agent
+/// knows names only: refusing its sessions would cut off the way on which it is updated.
+pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, Refusal> {
+    if minor < DENIED_LOGINS_MINOR {
+        return Ok(Vec::new());
+    }
+    let denied = authorized.denied_logins();
+    if denied.len() > MAX_DENIED_LOGINS {
+        return Err(Refusal::DeniedLogins {
+            user: authorized.user().name.clone(),
+            count: denied.len(),
+        });
+    }
+    Ok(denied)
+}
 
 /// Adds the logins that are locked to those that the account must not be, where the device looks for any. As many as
 /// fit: the rest is found when the device sends the account's names.
@@ -60,7 +77,7 @@ pub(crate) fn accept(
     }
     let denied = session.authorized.denied_logins();
     match session.logins().any(|login| denied.contains(login)) {
-        true => Err(access_changed()),
+        true => Err(Ending::access_changed()),
         false => Ok(()),
     }
 }

@@ -7,14 +7,15 @@ use holdfast_protocol::limits::TERMS_MINOR;
 use holdfast_protocol::wire::Incoming;
 use tokio::sync::Semaphore;
 
+use super::Through;
 use super::channel::ChannelOpener;
-use super::{Destination, Direction, Endpoint, Through};
 use crate::access::policy::Ability;
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::ending::{Cause, Ending};
 use crate::session::limits::MAX_AGENT_CHANNELS;
 use crate::session::refusal::Refusal;
-use crate::session::registry::{Cause, Ending};
+use crate::session::registry::destination::{Destination, Direction, Endpoint};
 
 /// The way from one session to its operator's SSH agent.
 pub(crate) struct AgentForwarding {

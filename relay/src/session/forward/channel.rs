@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::Endpoint;
 use crate::session::input::InputReceiver;
 use crate::session::output::Output;
+use crate::session::registry::destination::Endpoint;
 
 /// The answer to a channel that a client asks for.
 pub(crate) trait OpenReply: Send + Sync {

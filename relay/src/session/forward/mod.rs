@@ -9,33 +9,29 @@ use holdfast_protocol::ids::{DeviceName, Login};
 use holdfast_protocol::limits::{FORWARD_MINOR, PATH_MINOR, TERMS_MINOR};
 use holdfast_protocol::wire::{Open, SessionTerms};
 use quinn::VarInt;
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Sessions;
 use crate::session::admission::names;
 use crate::session::client::Client;
+use crate::session::client::arrivals::Arrival;
 use crate::session::input::InputReceiver;
 use crate::session::limits::START_TIMEOUT;
 use crate::session::output::Output;
-use crate::session::process::start::denied_logins;
-use crate::session::process::timeouts;
-use crate::session::refusal::Refusal;
-use crate::session::registry::{Ending, LiveGuard};
-use crate::session::stream::{self, OpenError};
+use crate::session::refusal::{ForwardEnd, Refusal};
+use crate::session::registry::LiveGuard;
+use crate::session::registry::destination::{Destination, Endpoint};
+use crate::session::stream::{self, OpenError, timeouts};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 pub(crate) mod agent;
-pub(crate) mod arrivals;
 pub(crate) mod channel;
-mod endpoint;
-pub(crate) mod log;
+mod events;
+mod log;
 pub(crate) mod reverse;
 mod splice;
 
-use arrivals::Arrival;
 use channel::{NotOpened, OpenReply};
-pub(crate) use endpoint::{Destination, Direction, Endpoint};
 use log::RecordedForward;
 use splice::Splice;
 
@@ -63,38 +59,6 @@ pub(crate) struct Through {
     pub device: DeviceName,
     /// The channels that the connection has besides.
     pub channels: u32,
-}
-
-/// The way a forward ended.
-#[derive(Debug, Error)]
-pub(crate) enum ForwardEnd {
-    /// Both ends have said all.
-    #[error("closed")]
-    Closed,
-    /// Its target broke it off.
-    #[error("the target broke the connection off")]
-    BrokenOff,
-    /// The operator's client broke it off.
-    #[error("the client broke the connection off")]
-    ClientGone,
-    /// The relay ended it.
-    #[error("{}", .0.why)]
-    Ordered(Ending),
-    /// It is refused.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// A rule forbids it, as the device says.
-    #[error("{0}")]
-    Prohibited(String),
-    /// The device could not make it.
-    #[error("{0}")]
-    Failed(String),
-    /// The tunnel is gone.
-    #[error("the device was lost: {0}")]
-    DeviceLost(String),
-    /// The device said what it may not.
-    #[error("the device broke the protocol: {0}")]
-    Protocol(String),
 }
 
 /// A forward that was admitted.
@@ -253,7 +217,7 @@ impl Sessions {
             original_command: None,
             recording: None,
             terms: SessionTerms {
-                denied_logins: denied_logins(&authorized, way.route.minor())?,
+                denied_logins: names::denied_logins(&authorized, way.route.minor())?,
                 ..SessionTerms::default()
             },
             forward_log: None,

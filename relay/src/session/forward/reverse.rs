@@ -4,31 +4,31 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use holdfast_protocol::codec::frame::{FramePiece, FrameReader};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::forward::AddressPolicy;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
-use holdfast_protocol::session::{ForwardKind, ForwardReport, RelayForward};
+use holdfast_protocol::session::{ForwardKind, ForwardReport};
 use holdfast_protocol::wire::{Incoming, Open, SessionRefusal};
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::{SendStream, VarInt};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::arrivals::{Arrival, Arrivals};
 use super::channel::ChannelOpener;
-use super::{Begun, Destination, Direction, Endpoint, ForwardEnd, Through};
+use super::events::EventReader;
+use super::{Begun, Through};
 use crate::session::Sessions;
 use crate::session::admission::names;
 use crate::session::client::Client;
+use crate::session::client::arrivals::{Arrival, Arrivals};
 use crate::session::forward::log::RecordedForward;
 use crate::session::limits::{
     ARRIVAL_TIMEOUT, LISTEN_TIMEOUT, MAX_CHANNELS, MAX_FORWARDS, MAX_LISTENERS,
 };
-use crate::session::refusal::Refusal;
+use crate::session::refusal::{ForwardEnd, Refusal};
 use crate::session::registry::LiveGuard;
+use crate::session::registry::destination::{Destination, Direction, Endpoint};
 use crate::session::stream::{self, OpenError};
 use crate::store::Store;
-use crate::tunnel::limits::CONTROL_READ;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// The ports and Unix sockets of one client that devices listen on.
@@ -66,51 +66,6 @@ impl Listeners {
     /// Takes back a port or socket; false if there is none such.
     pub(crate) fn cancel(&mut self, place: &Endpoint) -> bool {
         self.all.remove(place).is_some()
-    }
-}
-
-/// Reads the messages of a device on a stream without data.
-pub(super) struct EventReader {
-    receive: RecvStream,
-    reader: FrameReader,
-    state: RelayForward,
-    /// The bytes that were received and not looked at yet: at most [`CONTROL_READ`] bytes.
-    rest: Vec<u8>,
-}
-
-impl EventReader {
-    pub(super) fn new(receive: RecvStream, kind: ForwardKind) -> Self {
-        Self {
-            receive,
-            reader: FrameReader::default(),
-            state: RelayForward::new(kind),
-            rest: Vec::new(),
-        }
-    }
-
-    /// Returns the next thing. May be dropped while it waits: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<ForwardReport, ForwardEnd> {
-        loop {
-            let mut input = self.rest.as_slice();
-            let piece = self.reader.read(&mut input);
-            let event = match piece.map_err(|error| ForwardEnd::Protocol(error.to_string()))? {
-                None => None,
-                Some(FramePiece::Data(..)) => {
-                    return Err(ForwardEnd::Protocol("unexpected data".into()));
-                }
-                Some(FramePiece::Message(message)) => Some(self.state.handle_message(message)?),
-            };
-            let used = self.rest.len() - input.len();
-            self.rest.drain(..used);
-            if let Some(event) = event {
-                return Ok(event);
-            }
-            match self.receive.read_chunk(CONTROL_READ, true).await {
-                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk.bytes),
-                Ok(None) => return Err(ForwardEnd::Protocol("its stream ended too early".into())),
-                Err(error) => return Err(ForwardEnd::DeviceLost(error.to_string())),
-            }
-        }
     }
 }
 

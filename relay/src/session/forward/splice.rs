@@ -7,18 +7,18 @@ use holdfast_protocol::wire::{Exit, SessionRefusal};
 use quinn::{SendStream, WriteError};
 use tokio_util::sync::CancellationToken;
 
-use super::arrivals::Arrival;
 use super::channel::OpenReply;
-use super::{Destination, Endpoint, ForwardEnd};
 use crate::session::Sessions;
 use crate::session::admission::names;
 use crate::session::client::Client;
-use crate::session::forward::log::ForwardLog;
+use crate::session::client::arrivals::Arrival;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::output::{Gone, Output};
-use crate::session::process::timeouts;
+use crate::session::refusal::ForwardEnd;
 use crate::session::registry::LiveSession;
-use crate::session::stream::{self, BrokenStream, Downward, Gather, Upward};
+use crate::session::registry::destination::{Destination, Endpoint};
+use crate::session::report::ForwardLog;
+use crate::session::stream::{self, BrokenStream, Downward, Gather, Upward, timeouts};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// A forward whose stream is open.

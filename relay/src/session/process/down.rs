@@ -6,15 +6,15 @@ use bytes::Bytes;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::session::{ProcessReport, RelayProcess, SessionViolation};
 
-use super::ending::End;
+use super::context::SpliceContext;
+use super::files::Files;
 use crate::recording::stream_digests::StreamDigests;
 use crate::session::admission::names;
+use crate::session::ending::End;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::output::Gone;
-use crate::session::process::splice::SpliceContext;
 use crate::session::registry::LiveSession;
 use crate::session::sftp::ahead::ReadPart;
-use crate::session::sftp::files::Files;
 use crate::session::stream::{BrokenStream, Downward, Gather};
 use crate::store::Store;
 

@@ -13,12 +13,12 @@ use quinn::{SendStream, VarInt, WriteError};
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::context::SpliceContext;
 use super::down::ProcessDown;
-use super::ending::{End, NOT_FOUND, Notices, Process};
-use super::timeouts;
-use crate::recording::Recordings;
-use crate::recording::stream_digests::StreamDigests;
-use crate::session::admission::lease::Lease;
+use super::files::Files;
+use crate::session::admission::recorded::Recorded;
+use crate::session::client::lease::Lease;
+use crate::session::ending::{End, NOT_FOUND, Process};
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::input::{Input, InputReceiver};
 use crate::session::limits::{MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT};
@@ -26,8 +26,8 @@ use crate::session::output::Output;
 use crate::session::registry::{LiveGuard, LiveSession};
 use crate::session::report::Report;
 use crate::session::sftp::ahead::ReadPart;
-use crate::session::sftp::files::Files;
-use crate::session::stream::{self, Gather, OpenError, Upward};
+use crate::session::stream::notices::Notices;
+use crate::session::stream::{self, Gather, OpenError, Upward, timeouts};
 use crate::store::Store;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
@@ -57,29 +57,6 @@ pub(crate) struct SplicedSession {
     pub runs_scp: bool,
     /// The text that its operator reads before anything else.
     pub warning: Option<String>,
-}
-
-/// A session that is recorded.
-pub(crate) struct Recorded {
-    /// The recordings that are notified of it.
-    pub recordings: Recordings,
-    /// The digests of what passes.
-    pub watched: StreamDigests,
-}
-
-/// The state that both directions of a splice use.
-#[derive(Clone, Copy)]
-pub(crate) struct SpliceContext<'a> {
-    /// True if the device has accepted the session.
-    pub started: &'a AtomicBool,
-    /// The digests of what passes, if it is recorded.
-    pub watched: Option<&'a StreamDigests>,
-    /// The store, for what the device says of its account.
-    pub store: &'a Store,
-    /// The file operations.
-    pub files: &'a Files<'a>,
-    /// Serves the connections to its agent's socket.
-    pub agent: Option<&'a AgentForwarding>,
 }
 
 /// Runs a session to its end.
@@ -142,7 +119,9 @@ pub(crate) async fn run(session: SplicedSession) {
     live.mark_drained();
     files.end().await;
     let has_started = started.load(Ordering::Relaxed);
-    let process = Process::of(&end, &this, (terminal, route.minor())).filter(|_| has_started);
+    let on_disconnect = this.authorized.terms().on_disconnect;
+    let process = Process::of(&end, on_disconnect, (terminal, route.minor()));
+    let process = process.filter(|_| has_started);
     report.session_end(&this, &end, process).await;
     let kept = keep(recorded.as_ref(), &end, refused);
     let said = async {

@@ -4,17 +4,14 @@
 use std::sync::Arc;
 
 use holdfast_protocol::ids::Login;
-use holdfast_protocol::limits::{
-    CONTENT_MAX_MINOR, DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS, ON_DISCONNECT_MINOR, TERMS_MINOR,
-};
+use holdfast_protocol::limits::{CONTENT_MAX_MINOR, ON_DISCONNECT_MINOR, TERMS_MINOR};
 use holdfast_protocol::wire::{Open, Pty, SessionTerms};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, error};
 
-use super::ending;
 use super::older;
-use super::recorded;
+use super::programs;
 use crate::access::decision::Authorized;
 use crate::access::policy::Ability;
 use crate::limits::FINAL_STATUS_TIMEOUT;
@@ -23,7 +20,10 @@ use crate::recording::limits::MAX_SHOWN_COMMAND;
 use crate::session::Sessions;
 use crate::session::admission::AdmittedRoute;
 use crate::session::admission::names;
+use crate::session::admission::recorded;
 use crate::session::client::Client;
+use crate::session::client::target::SshTarget;
+use crate::session::ending::{Cause, Ending};
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::InputReceiver;
@@ -32,8 +32,8 @@ use crate::session::output::Output;
 use crate::session::process::splice::{self as bridge, SplicedSession};
 use crate::session::refusal::Refusal;
 use crate::session::registry::life::Activity;
-use crate::session::registry::{About, Cause, Ending, LiveSession};
-use crate::session::target::SshTarget;
+use crate::session::registry::{About, LiveSession};
+use crate::session::stream::notices;
 use crate::store::{ClonePair, Device};
 
 /// The request of an operator to start something.
@@ -82,7 +82,7 @@ impl Sessions {
             let ability = ability(&ask.work);
             let authorized = way.reach.authorize(&ask.login, ability);
             let authorized = authorized?;
-            if ending::runs_mosh(&ask.work) {
+            if programs::runs_mosh(&ask.work) {
                 return Err(Refusal::Mosh(authorized.device().name.clone()));
             }
             let mut terms = terms(&authorized, way.route.minor())?;
@@ -148,7 +148,7 @@ impl Sessions {
             Ok(begun) => begun,
             Err(refusal) => {
                 way.lease.release().await;
-                return ending::refuse(&*ask.outlet, &refusal).await;
+                return notices::refuse(&*ask.outlet, &refusal).await;
             }
         };
         let outlet = ask.outlet;
@@ -163,7 +163,7 @@ impl Sessions {
         });
         let session = SplicedSession {
             agent,
-            runs_scp: ending::runs_scp(&ask.work),
+            runs_scp: programs::runs_scp(&ask.work),
             route: way.route,
             open,
             input: ask.input,
@@ -213,28 +213,12 @@ fn terms(authorized: &Authorized, minor: u16) -> Result<SessionTerms, Refusal> {
     Ok(SessionTerms {
         sftp,
         agent: false,
-        denied_logins: denied_logins(authorized, minor)?,
+        denied_logins: names::denied_logins(authorized, minor)?,
         // An older device does not look for it, and takes every reset for an order to stop.
         on_disconnect: (minor >= ON_DISCONNECT_MINOR).then_some(on_disconnect),
         // Of an older device everything is expected, and it keeps everything.
         content_max: content_max.filter(|_| minor >= CONTENT_MAX_MINOR),
     })
-}
-
-/// Returns the logins whose user ids the account must not have; an error is a sentence for the operator. An older agent
-/// knows names only: refusing its sessions would cut off the way on which it is updated.
-pub(crate) fn denied_logins(authorized: &Authorized, minor: u16) -> Result<Vec<Login>, Refusal> {
-    if minor < DENIED_LOGINS_MINOR {
-        return Ok(Vec::new());
-    }
-    let denied = authorized.denied_logins();
-    if denied.len() > MAX_DENIED_LOGINS {
-        return Err(Refusal::DeniedLogins {
-            user: authorized.user().name.clone(),
-            count: denied.len(),
-        });
-    }
-    Ok(denied)
 }
 
 /// Returns what counts as activity: at a terminal, the input. A command without one is at work as long as it runs.
@@ -266,6 +250,8 @@ fn shown(work: &ProcessRequest) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_protocol::limits::{DENIED_LOGINS_MINOR, MAX_DENIED_LOGINS};
+
     use super::*;
     use crate::access::decision::{self, Facts};
     use crate::access::tests::fixture::{device, labels, login, role, subject};

@@ -12,8 +12,9 @@ use super::life::{Activity, Life};
 use crate::access::policy::{Ability, Subject};
 use crate::session::Sessions;
 use crate::session::client::Client;
+use crate::session::ending::Ending;
 use crate::session::refusal::Refusal;
-use crate::session::registry::{Ending, Live};
+use crate::session::registry::Live;
 use crate::store::{ConsoleRow, UserId};
 
 /// Returns whether a user may run a command, by the roles that count from where they are.

@@ -13,7 +13,7 @@ use crate::access::policy::Cutoffs;
 use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::session::client::{Client, ClientId};
-use crate::session::registry::{Ending, change};
+use crate::session::ending::Ending;
 use crate::store::Traffic;
 
 /// The life of one of them.
@@ -174,4 +174,13 @@ impl Life {
             self.works.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Tells a value to those who wait for another than it was.
+fn change<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|old| {
+        let changed = *old != value;
+        *old = value;
+        changed
+    });
 }

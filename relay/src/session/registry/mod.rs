@@ -1,6 +1,7 @@
 //! The registry of live sessions: who is where, what moved, and how to end it.
 
 pub(crate) mod console;
+pub(crate) mod destination;
 pub(crate) mod life;
 pub(crate) mod publish;
 
@@ -12,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use holdfast_protocol::ids::{Login, SessionId};
 use tokio::sync::{Notify, watch};
 
-use super::forward::Destination;
 use crate::access::decision::Authorized;
 use crate::audit::{Actor, DeviceFacts};
 use crate::model::role::Ability;
 use crate::session::client::Client;
+use crate::session::ending::Ending;
 use crate::session::registry::console::ConsoleStream;
+use crate::session::registry::destination::Destination;
 use crate::session::registry::life::{Activity, Life};
 use crate::store::SessionFacts;
 
@@ -57,65 +59,6 @@ pub(crate) struct About {
     pub destination: Option<Destination>,
     /// The kind of activity that counts.
     pub activity: Activity,
-}
-
-/// The reason why a session was ordered to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    /// The cause, for reports.
-    pub cause: Cause,
-    /// The text that the operator reads behind `[holdfast] closed: `.
-    pub why: String,
-}
-
-/// The cause that ends a session or a connection that would go on by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// Its idle timeout.
-    Idle,
-    /// Its longest duration is over.
-    MaxSession,
-    /// The time that its command was given is over.
-    Timeout,
-    /// Its operator gave it up.
-    Interrupted,
-    /// A lock.
-    Locked,
-    /// A user ended this one session.
-    Killed,
-    /// The user, their key, the roles or the device changed so that it is not allowed any more.
-    Access,
-    /// The relay stops.
-    Stopping,
-    /// The connection or the session that it belonged to is over.
-    Over,
-    /// It has to be recorded, and can't be any more.
-    Unrecorded,
-}
-
-impl Cause {
-    /// Returns whether the process is to stop. A relay that stops only loses sight of it.
-    #[must_use]
-    pub(crate) const fn is_order(self) -> bool {
-        !matches!(self, Self::Stopping)
-    }
-
-    /// Returns its word in the log.
-    #[must_use]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::MaxSession => "max-session",
-            Self::Timeout => "timeout",
-            Self::Interrupted => "interrupted",
-            Self::Locked => "locked",
-            Self::Killed => "killed",
-            Self::Access => "access-changed",
-            Self::Stopping => "relay-stopping",
-            Self::Over => "session-over",
-            Self::Unrecorded => "recording-unavailable",
-        }
-    }
 }
 
 /// All live sessions of this relay.
@@ -345,15 +288,6 @@ impl LiveGuard {
     pub(crate) fn mark_drained(&self) {
         self.session.life.mark_drained();
     }
-}
-
-/// Tells a value to those who wait for another than it was.
-pub(crate) fn change<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
-    sender.send_if_modified(|old| {
-        let changed = *old != value;
-        *old = value;
-        changed
-    });
 }
 
 impl Drop for LiveGuard {

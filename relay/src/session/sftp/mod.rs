@@ -4,7 +4,6 @@
 //! The protocol's follower ([`holdfast_protocol::sftp::follow`]) sees what was done; here it gets the names of the log.
 
 pub(crate) mod ahead;
-pub(crate) mod files;
 mod puts;
 
 use holdfast_protocol::sftp::{FileAction, FileOutcome, Operation};

@@ -12,9 +12,9 @@ use russh::server::Msg;
 use thiserror::Error;
 
 use crate::session::admission::Opened;
+use crate::session::client::target::SshTarget;
 use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::{InputReceiver, InputSender};
-use crate::session::target::SshTarget;
 use crate::ssh::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
 
 /// The result of the decision at a channel's opening. It is set before the channel is confirmed, and taken once.

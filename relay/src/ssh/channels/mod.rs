@@ -17,6 +17,7 @@ use super::console;
 use super::handler::HandlerError;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
+use crate::session::client::target::SshTarget;
 use crate::session::input::{
     self as queue, Input, InputBudget, InputReceiver, InputSender, PushError, QueueLevel, allowance,
 };
@@ -24,7 +25,6 @@ use crate::session::limits::TRICKLE_WINDOW;
 use crate::session::output::notice;
 use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
-use crate::session::target::SshTarget;
 use crate::ssh::Front;
 use crate::ssh::channels::channel::{ChannelState, Waiting};
 use crate::ssh::channels::outlet::Outlet;

@@ -11,9 +11,9 @@ use russh::{ChannelId, ChannelOpenFailure};
 use tokio::sync::Notify;
 
 use super::outlet::Outlet;
-use crate::session::forward::Endpoint;
 use crate::session::forward::channel::{ChannelOpener, NotOpened, OpenReply, TakenChannel};
 use crate::session::input::InputReceiver;
+use crate::session::registry::destination::Endpoint;
 
 /// Channels that the relay has opened: their input, until it is taken for the forward that they are for.
 #[derive(Debug, Default)]

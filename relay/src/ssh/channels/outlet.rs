@@ -9,8 +9,8 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::AsyncWrite;
 
+use crate::session::ending::FAILED;
 use crate::session::output::{Gone, Output, TakenOutput, notice};
-use crate::session::process::ending::FAILED;
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
 const STDERR: u32 = 1;

@@ -5,10 +5,10 @@ use russh::ChannelId;
 use russh::server::Handle;
 
 use super::Handler;
+use crate::session::client::target::{self, SshTarget};
 use crate::session::forward::reverse::ListenAsked;
-use crate::session::forward::{Destination, Direction, Endpoint};
 use crate::session::refusal::Refusal;
-use crate::session::target::{self, SshTarget};
+use crate::session::registry::destination::{Destination, Direction, Endpoint};
 use crate::ssh::channels::Purpose;
 use crate::ssh::channels::opener::Opener;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// A thing that is shared.
-pub(super) trait LogShare {
+pub(in crate::session) trait LogShare {
     /// The parameters that a requester needs it to have.
     type Need: Clone + PartialEq;
     /// A part in it.
@@ -21,7 +21,7 @@ pub(super) trait LogShare {
 }
 
 /// The current one, and the question for the next.
-pub(super) struct SharedLog<T: LogShare, E>(Mutex<LogState<T, E>>);
+pub(in crate::session) struct SharedLog<T: LogShare, E>(Mutex<LogState<T, E>>);
 
 struct LogState<T: LogShare, E> {
     standing: Option<Arc<T>>,
@@ -52,7 +52,7 @@ impl<T: LogShare, E: Clone> SharedLog<T, E> {
     ///
     /// # Errors
     /// The question's.
-    pub(super) async fn get<F>(&self, need: T::Need, ask: F) -> Result<T::Part, E>
+    pub(in crate::session) async fn get<F>(&self, need: T::Need, ask: F) -> Result<T::Part, E>
     where
         F: Future<Output = Result<Arc<T>, E>>,
     {

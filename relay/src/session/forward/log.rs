@@ -8,10 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::limits::{
-    FORWARD_LOG_MINOR, MAX_FORWARDS_OF_RECORDING, RECORDING_PER_FORWARD,
-};
+use holdfast_protocol::limits::{FORWARD_LOG_MINOR, RECORDING_PER_FORWARD};
 use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
 use holdfast_protocol::session::{ForwardKind, ForwardReport};
 use holdfast_protocol::wire::{
@@ -23,65 +20,31 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::reverse::EventReader;
-use super::{Destination, ForwardEnd};
+use super::events::EventReader;
 use crate::access::policy::Ability;
-use crate::access::recording::{self, Unrecordable, Wanted};
+use crate::access::recording::{self, Unrecordable};
 use crate::clock::Timestamp;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::role::RecordingMode;
-use crate::recording::Recordings;
-use crate::recording::stream_digests::StreamDigests;
 use crate::session::Sessions;
-use crate::session::admission::refusal;
+use crate::session::admission::recorded::{self, Recorded};
 use crate::session::client::Client;
+use crate::session::client::forwards::{Need, Standing};
+use crate::session::ending::{Cause, Ending};
 use crate::session::limits::LISTEN_TIMEOUT;
-use crate::session::process::recorded;
-use crate::session::process::splice::Recorded;
-use crate::session::refusal::Refusal;
-use crate::session::registry::{Cause, Ending, LiveSession};
+use crate::session::refusal::{ForwardEnd, Refusal, device as refusal};
+use crate::session::registry::LiveSession;
+use crate::session::registry::destination::Destination;
+use crate::session::report::ForwardLog;
 use crate::session::stream::{self, OpenError};
 use crate::store::SessionFacts;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
-
-mod shared;
-
-use self::shared::{LogShare, SharedLog};
-
-/// The recording of a connection's forwards, if there is one.
-#[derive(Debug, Default)]
-pub(crate) struct Forwards(SharedLog<Standing, Unrecordable>);
-
-/// A recording that forwards are recorded in.
-#[derive(Debug)]
-struct Standing {
-    id: SessionId,
-    need: Need,
-    recordings: Recordings,
-    watched: StreamDigests,
-    /// The number of forwards under way.
-    open: watch::Sender<usize>,
-    /// No more are taken: it ends when none is under way.
-    closing: CancellationToken,
-    /// Those that are under way may not go on, because of this.
-    cut: CancellationToken,
-    ending: OnceLock<Ending>,
-}
 
 /// The place where a forward is recorded, for as long as it is under way.
 #[derive(Debug)]
 pub(crate) struct RecordedForward {
     place: Option<(Arc<Standing>, u32)>,
     mode: &'static str,
-}
-
-/// The attributes of a forward's recording for the audit log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ForwardLog {
-    /// The mode: as the role says, `off`, or `unavailable`.
-    pub mode: &'static str,
-    /// The recording.
-    pub recording: Option<SessionId>,
 }
 
 impl RecordedForward {
@@ -166,47 +129,6 @@ impl Drop for RecordedForward {
                 .open
                 .send_modify(|open| *open = open.saturating_sub(1));
         }
-    }
-}
-
-/// The parameters that a forward needs its recording to have.
-#[derive(Clone, Debug)]
-struct Need {
-    route: DeviceRoute,
-    wanted: Wanted,
-}
-
-impl PartialEq for Need {
-    fn eq(&self, other: &Self) -> bool {
-        self.route.is_same(&other.route) && self.wanted == other.wanted
-    }
-}
-
-impl LogShare for Standing {
-    type Need = Need;
-    type Part = (Arc<Self>, u32);
-
-    fn suits(&self, need: &Need) -> bool {
-        self.need == *need
-            && !self.closing.is_cancelled()
-            && self.watched.forwards() < MAX_FORWARDS_OF_RECORDING
-    }
-
-    fn part(self: &Arc<Self>) -> (Arc<Self>, u32) {
-        self.open.send_modify(|open| *open += 1);
-        (self.clone(), self.watched.number_forward())
-    }
-
-    fn replaced(&self) {
-        self.closing.cancel();
-    }
-}
-
-impl Standing {
-    /// Resolves when none is under way.
-    async fn empty(&self) {
-        // The sender lives in `self`, so the wait ends only when the count is zero.
-        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 }
 

@@ -6,7 +6,7 @@ use holdfast_protocol::sftp::{Followed, Follower};
 use tracing::warn;
 
 use crate::model::role::Ability;
-use crate::session::process::splice::Recorded;
+use crate::session::admission::recorded::Recorded;
 use crate::session::registry::LiveSession;
 use crate::session::report::Report;
 use crate::session::sftp::Booked;

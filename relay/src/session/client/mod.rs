@@ -1,6 +1,11 @@
 //! An operator's client, whichever front end it came by. Sessions, forwards and console commands belong to a client by
 //! its identifier, not by an address; the front end gives it a way to be closed.
 
+pub(crate) mod arrivals;
+pub(crate) mod forwards;
+pub(crate) mod lease;
+pub(crate) mod target;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,15 +17,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::admission::lease::Lease;
-use super::forward::arrivals::Arrivals;
-use super::forward::log::Forwards;
-use super::process::timeouts::rest;
-use super::registry::{Cause, Ending, change};
-use super::target::SshTarget;
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
+use crate::clock::rest;
 use crate::identity::Principal;
+use crate::session::client::arrivals::Arrivals;
+use crate::session::client::forwards::Forwards;
+use crate::session::client::lease::Lease;
+use crate::session::client::target::SshTarget;
+use crate::session::ending::{Cause, Ending};
 
 /// Identifies a client for as long as this relay runs. What runs inside a client's jumps has the identifier of that
 /// client.
@@ -133,7 +138,12 @@ impl Client {
 
     /// Sets when it ends if nothing runs on it.
     pub(crate) fn set_idle(&self, idle: policy::Idle) {
-        change(&self.idle, Some(idle));
+        let idle = Some(idle);
+        self.idle.send_if_modified(|known| {
+            let changed = *known != idle;
+            *known = idle;
+            changed
+        });
     }
 
     /// Takes its slot, to give it back.

@@ -19,7 +19,7 @@ pub(crate) struct Arrivals {
 
 /// A place, until it is dropped: when bytes may pass, or nothing comes of it.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(in crate::session) struct Arrival {
     _of_listener: Option<OwnedSemaphorePermit>,
     _own: OwnedSemaphorePermit,
     _of_client: OwnedSemaphorePermit,
@@ -45,12 +45,12 @@ impl Arrivals {
     }
 
     /// Returns the places of one port or socket.
-    pub(super) fn of_listener() -> Arc<Semaphore> {
+    pub(in crate::session) fn of_listener() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_ARRIVALS_OF_LISTENER))
     }
 
     /// Waits for a place of a listener. Always in this order, so that no two wait for each other.
-    pub(super) async fn wait(&self, listener: &Arc<Semaphore>) -> Option<Arrival> {
+    pub(in crate::session) async fn wait(&self, listener: &Arc<Semaphore>) -> Option<Arrival> {
         let of_listener = listener.clone().acquire_owned().await.ok()?;
         let own = self.own.clone().acquire_owned().await.ok()?;
         let of_client = self.of_client.clone().acquire_owned().await.ok()?;
@@ -62,7 +62,7 @@ impl Arrivals {
     }
 
     /// Returns a place for a connection to an agent socket, if there is one now.
-    pub(super) fn try_take(&self) -> Option<Arrival> {
+    pub(in crate::session) fn try_take(&self) -> Option<Arrival> {
         Some(Arrival {
             _of_listener: None,
             _own: self.own.clone().try_acquire_owned().ok()?,

@@ -41,7 +41,7 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// Returns the ability that its use needs.
-    pub(super) const fn ability(&self) -> Ability {
+    pub(in crate::session) const fn ability(&self) -> Ability {
         match self {
             Self::Port(..) | Self::Path(_) => Ability::Forward,
             Self::Agent => Ability::AgentForward,
@@ -127,7 +127,7 @@ impl Destination {
     }
 
     /// Creates the destination of a connection that has come to this port, which `listener` has.
-    pub(super) fn coming(
+    pub(in crate::session) fn coming(
         &self,
         listener: SessionId,
         Incoming { number, peer }: Incoming,
@@ -179,7 +179,7 @@ impl Destination {
     }
 
     /// Returns where it leads, as far as the relay knows what its recording says; nothing has passed.
-    pub(super) fn recorded(&self) -> SeenForward {
+    pub(in crate::session) fn recorded(&self) -> SeenForward {
         let is_port = matches!(self.place, Endpoint::Port(..));
         let (direction, has_come) = match self.direction {
             Direction::Out => (ForwardDirection::Out, false),
@@ -201,7 +201,7 @@ impl Destination {
     }
 
     /// Returns what the device is asked for.
-    pub(super) fn request(&self, authorized: &Authorized) -> ForwardRequest {
+    pub(in crate::session) fn request(&self, authorized: &Authorized) -> ForwardRequest {
         match (self.direction, self.place.clone()) {
             // Its maker gave no such direction.
             (Direction::Out | Direction::Listen, Endpoint::Agent) => {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use holdfast_protocol::ids::DeviceName;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::ending::{End, Notices};
+use super::notices::Notices;
 use crate::access::idle::{IdleTimer, Step};
+use crate::clock::rest;
+use crate::session::ending::{Cause, End, Ending};
 use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
-use crate::session::registry::{Cause, Ending};
 use crate::tunnel::route::DeviceRoute;
 
 /// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
@@ -57,14 +58,6 @@ pub(crate) async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending 
                 }
             }
         }
-    }
-}
-
-/// Sleeps; for ever, if that is `None`.
-pub(crate) async fn rest(span: Option<Duration>) {
-    match span {
-        Some(span) => sleep(span).await,
-        None => std::future::pending().await,
     }
 }
 

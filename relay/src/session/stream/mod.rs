@@ -6,6 +6,9 @@
 //! towards the device a read from the input's queue is followed by a wait for the stream's flow control. Nothing is
 //! buffered here but what is being handed on.
 
+pub(crate) mod notices;
+pub(crate) mod timeouts;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,11 +21,12 @@ use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::input::{Input, InputReceiver};
-use super::output::{Gone, Output};
-use super::registry::LiveSession;
 use crate::limits::FINAL_STATUS_TIMEOUT;
+use crate::session::ending::End;
+use crate::session::input::{Input, InputReceiver};
 use crate::session::limits::{INTERACTIVE_PRIORITY, SPLICE_BUFFER};
+use crate::session::output::{Gone, Output};
+use crate::session::registry::LiveSession;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
@@ -76,6 +80,17 @@ pub(crate) enum BrokenStream {
     Stream(String),
     /// The device sent what it may not.
     Protocol(String),
+}
+
+impl From<BrokenStream> for End {
+    fn from(broken: BrokenStream) -> Self {
+        match broken {
+            BrokenStream::ClientGone => Self::ClientGone,
+            BrokenStream::Tunnel(error) => Self::from(&error),
+            BrokenStream::Stream(error) => Self::DeviceLost(error),
+            BrokenStream::Protocol(error) => Self::Protocol(error),
+        }
+    }
 }
 
 impl From<Gone> for BrokenStream {

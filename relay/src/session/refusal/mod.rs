@@ -1,15 +1,12 @@
 //! Why something that an operator asks for is not done: one value from the decision to the edge. Its text is for the
 //! operator, and is made where it leaves the relay.
 
+pub(crate) mod device;
+
 use holdfast_protocol::ids::{DeviceName, UserName};
 use holdfast_protocol::limits::{MAX_DENIED_LOGINS, MAX_FORWARD_HOST, MAX_SOCKET_PATH};
 use thiserror::Error;
 
-use super::admission::lease::LeaseError;
-use super::admission::refusal;
-use super::forward::ForwardEnd;
-use super::registry::Ending;
-use super::target::TargetError;
 use crate::access::decision::Denied;
 use crate::access::recording::Unrecordable;
 use crate::audit::AuditError;
@@ -17,6 +14,9 @@ use crate::clock::Timestamp;
 use crate::model::lock::Lock;
 use crate::model::quota::Full;
 use crate::model::sftp::RootsApart;
+use crate::session::client::lease::LeaseError;
+use crate::session::client::target::TargetError;
+use crate::session::ending::Ending;
 use crate::session::limits::{MAX_AGENT_CHANNELS, MAX_LISTENERS};
 use crate::store::Device;
 
@@ -60,7 +60,7 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The device has no tunnel.
-    #[error("{}", refusal::offline(.device, *.now, .console))]
+    #[error("{}", device::offline(.device, *.now, .console))]
     Offline {
         /// The device.
         device: Box<Device>,
@@ -70,7 +70,7 @@ pub(crate) enum Refusal {
         console: String,
     },
     /// mosh needs a way that there is not.
-    #[error("{}", refusal::mosh(.0))]
+    #[error("{}", device::mosh(.0))]
     Mosh(DeviceName),
     /// The device's agent cannot do it.
     #[error("the agent on {device} is too old to {what}: update it")]
@@ -154,6 +154,38 @@ pub(crate) enum Refusal {
     /// A sentence of a command.
     #[error("{0}")]
     Command(String),
+}
+
+/// The way a forward ended.
+#[derive(Debug, Error)]
+pub(crate) enum ForwardEnd {
+    /// Both ends have said all.
+    #[error("closed")]
+    Closed,
+    /// Its target broke it off.
+    #[error("the target broke the connection off")]
+    BrokenOff,
+    /// The operator's client broke it off.
+    #[error("the client broke the connection off")]
+    ClientGone,
+    /// The relay ended it.
+    #[error("{}", .0.why)]
+    Ordered(Ending),
+    /// It is refused.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// A rule forbids it, as the device says.
+    #[error("{0}")]
+    Prohibited(String),
+    /// The device could not make it.
+    #[error("{0}")]
+    Failed(String),
+    /// The tunnel is gone.
+    #[error("the device was lost: {0}")]
+    DeviceLost(String),
+    /// The device said what it may not.
+    #[error("the device broke the protocol: {0}")]
+    Protocol(String),
 }
 
 impl From<ForwardEnd> for Refusal {

@@ -8,8 +8,9 @@ use tracing::{error, warn};
 use crate::access::policy::Ability;
 use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
+use crate::recording::Recordings;
+use crate::recording::stream_digests::StreamDigests;
 use crate::session::Sessions;
-use crate::session::process::splice::Recorded;
 use crate::session::refusal::Refusal;
 use crate::session::registry::LiveSession;
 use crate::store::SessionFacts;
@@ -17,6 +18,14 @@ use crate::tunnel::route::DeviceRoute;
 
 /// The minor version from which on devices record.
 const RECORDING_MINOR: u16 = 1;
+
+/// A session that is recorded.
+pub(crate) struct Recorded {
+    /// The recordings that are notified of it.
+    pub recordings: Recordings,
+    /// The digests of what passes.
+    pub watched: StreamDigests,
+}
 
 /// Begins the recording of a session that is opened so, if there is to be one.
 ///
