@@ -28,8 +28,8 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::audit::limits::{
-    AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_REFUSAL_ROWS, AUDIT_SUM_WINDOW, MAX_SUMMED_ACTORS,
-    MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
+    AUDIT_ARRIVAL_ROWS, AUDIT_DEVICE_ROWS, AUDIT_QUEUE, AUDIT_REFUSAL_ROWS, AUDIT_SUM_WINDOW,
+    MAX_SUMMED_ACTORS, MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
 };
 use crate::clock::Timestamp;
 use crate::model::source::Source;
@@ -76,6 +76,15 @@ struct AuditInner {
     refusals: Mutex<Sums<(EventKind, Option<String>)>>,
     /// Devices that come and go.
     devices: Mutex<Sums<DeviceId>>,
+    /// Connections that devices announced and that were opened, by device and kind; their ends apart.
+    arrivals: Mutex<Sums<(EventKind, DeviceId, ArrivalRow)>>,
+}
+
+/// The two rows of a connection that came to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ArrivalRow {
+    Open,
+    End,
 }
 
 impl Audit {
@@ -115,6 +124,11 @@ impl Audit {
             devices: Mutex::new(Sums::new(
                 AUDIT_SUM_WINDOW,
                 AUDIT_DEVICE_ROWS,
+                MAX_SUMMED_DEVICES,
+            )),
+            arrivals: Mutex::new(Sums::new(
+                AUDIT_SUM_WINDOW,
+                AUDIT_ARRIVAL_ROWS,
                 MAX_SUMMED_DEVICES,
             )),
         }))
@@ -187,6 +201,22 @@ impl Audit {
         self.note_all(event).await;
     }
 
+    /// Takes the row of a connection that a device announced, which it can do at will: of one device, so many a minute
+    /// come back and are to be written, the others of that minute are summed in one row.
+    #[must_use]
+    pub(crate) fn sum_arrival(&self, device: DeviceId, event: Event) -> Option<Event> {
+        let key = (event.kind, device, ArrivalRow::Open);
+        let now = Timestamp::now();
+        lock(&self.0.arrivals).take(key, event.at(now), now)
+    }
+
+    /// Notes the end of a connection whose beginning was summed: in one row with the others of that minute.
+    pub(crate) fn sum_arrival_end(&self, device: DeviceId, event: Event) {
+        let key = (event.kind, device, ArrivalRow::End);
+        let now = Timestamp::now();
+        lock(&self.0.arrivals).add(key, event.at(now), now);
+    }
+
     /// Opens the log's file anew: after it was rotated.
     pub(crate) fn reopen(&self) {
         self.0.reopen.notify_one();
@@ -212,7 +242,9 @@ impl Audit {
         let failures = lock(&self.0.failures).due(now);
         let refusals = lock(&self.0.refusals).due(now);
         let devices = lock(&self.0.devices).due(now);
+        let arrivals = lock(&self.0.arrivals).due(now);
         let due = failures.into_iter().chain(refusals).chain(devices);
+        let due = due.chain(arrivals);
         self.note_all(due).await;
     }
 

@@ -1,5 +1,5 @@
-//! Lines of the log that anybody can cause, without a login or membership: so many a minute are written, of one source
-//! and in all, and the next line says how many were left out. The audit log has sums of its own, which lose nothing.
+//! Lines of the log that a peer can cause at will, most of them without a login or membership: so many a minute are
+//! written, of one source and in all, and the next line says how many were left out. The audit log has sums of its own, which lose nothing.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,8 +25,10 @@ pub(crate) enum LimitedLine {
     NoLogin,
     /// The name inside a jump names nothing.
     Jump,
-    /// A forward that a device announced came to nothing.
+    /// A device announced a connection, which was opened, ended or came to nothing.
     Arrival,
+    /// A device's uploads are refused.
+    Upload,
 }
 
 /// The number of lines that were left out before a line that is written.

@@ -1,7 +1,7 @@
 //! Events that another party can cause at will: a bounded number of them is written, the rest is summed.
 //! Pure: the caller gives the time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -36,7 +36,12 @@ struct Sum {
     first: Timestamp,
     last: Timestamp,
     users: BTreeSet<String>,
+    /// The bytes of all of them, by the name of the fact.
+    bytes: BTreeMap<&'static str, u64>,
 }
+
+/// Facts of events that are added up.
+const ADDED: [&str; 2] = ["bytes_in", "bytes_out"];
 
 impl<K: Hash + Eq> Sums<K> {
     pub(super) fn new(window: Duration, allowance: u32, max: usize) -> Self {
@@ -51,27 +56,37 @@ impl<K: Hash + Eq> Sums<K> {
 
     /// Takes an event. Gives it back if it is to be written now.
     pub(super) fn take(&mut self, key: K, event: Event, now: Timestamp) -> Option<Event> {
+        let allowance = self.allowance;
+        let (book, event) = self.book(key, event, now);
+        if book.written < allowance {
+            book.written += 1;
+            return Some(event);
+        }
+        Sum::add(&mut book.sum, event, now);
+        None
+    }
+
+    /// Adds an event to the sum of its window, however few there were.
+    pub(super) fn add(&mut self, key: K, event: Event, now: Timestamp) {
+        let (book, event) = self.book(key, event, now);
+        Sum::add(&mut book.sum, event, now);
+    }
+
+    fn book(&mut self, key: K, event: Event, now: Timestamp) -> (&mut Book, Event) {
         let book = || Book {
             began: now,
             written: 0,
             sum: None,
         };
         let is_full = self.keys.len() >= self.max;
-        let (book, event) = match self.keys.get_mut(&key) {
-            Some(book) => (book, event),
+        match is_full && !self.keys.contains_key(&key) {
+            false => (self.keys.entry(key).or_insert_with(book), event),
             // The reader of the row sees that it represents others than the one it names.
-            None if is_full => (
+            true => (
                 self.others.get_or_insert_with(book),
                 event.with("others", true),
             ),
-            None => (self.keys.entry(key).or_insert_with(book), event),
-        };
-        if book.written < self.allowance {
-            book.written += 1;
-            return Some(event);
         }
-        Sum::add(&mut book.sum, event, now);
-        None
     }
 
     /// Returns the sums of the windows that are over at `now`, and of all of them if that is `None`. Call it more
@@ -101,8 +116,15 @@ impl Sum {
                 first: now,
                 last: now,
                 users: BTreeSet::new(),
+                bytes: BTreeMap::new(),
             })
         });
+        for name in ADDED {
+            if let Some(bytes) = event.more.get(name).and_then(serde_json::Value::as_u64) {
+                let all = sum.bytes.entry(name).or_default();
+                *all = all.saturating_add(bytes);
+            }
+        }
         sum.event = event;
         sum.count += 1;
         sum.last = now;
@@ -120,6 +142,9 @@ impl Sum {
         if !self.users.is_empty() {
             let users: Vec<_> = self.users.into_iter().collect();
             event = event.with("names", users);
+        }
+        for (name, bytes) in self.bytes {
+            event = event.with(name, bytes);
         }
         event
             .with("count", self.count)
@@ -181,6 +206,22 @@ mod tests {
         assert!(rows + due.len() <= 2 * 101, "{rows} + {}", due.len());
         let names = |event: &Event| event.more["names"].as_array().unwrap().len();
         assert!(due.iter().all(|event| names(event) <= MAX_SUMMED_USERS));
+    }
+
+    #[test]
+    fn bytes_of_summed_events_are_added_up() {
+        let mut sums = Sums::new(MINUTE, 1, 8);
+        let closed = |bytes: u64| {
+            let event = Event::new(EventKind::PortForward).with("bytes_in", bytes);
+            event.with("bytes_out", 1)
+        };
+        sums.add("a", closed(1_000), at(0));
+        sums.add("a", closed(20), at(1));
+        let due = sums.due(Some(at(60)));
+        assert_eq!(due.len(), 1);
+        let more = &due[0].more;
+        let facts = ["count", "bytes_in", "bytes_out"].map(|name| more[name].as_u64());
+        assert_eq!(facts, [Some(2), Some(1_020), Some(2)]);
     }
 
     #[test]

@@ -14,8 +14,19 @@ use crate::session::ending::{End, Ending, Process};
 use crate::session::refusal::{ForwardEnd, Refusal};
 use crate::session::registry::LiveSession;
 use crate::session::registry::console::ConsoleStream;
-use crate::session::registry::destination::{Destination, Direction, Endpoint};
+use crate::session::registry::destination::{Destination, Endpoint};
 use crate::session::sftp::Booked;
+
+/// Whether a forward came to be, and how that was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForwardOpening {
+    /// It did not.
+    No,
+    /// By a row of its own; its end has one too.
+    Row,
+    /// In a sum, with others that came to the same device.
+    Summed,
+}
 
 /// Tells of sessions. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -183,6 +194,7 @@ impl Report {
     }
 
     /// Reports that a forward's target answers; with an error, which is a sentence for the operator, nothing may pass.
+    /// Returns how it was reported, for its end.
     ///
     /// # Errors
     /// The log's.
@@ -191,17 +203,29 @@ impl Report {
         session: &LiveSession,
         to: &Destination,
         ForwardLog { mode, recording }: ForwardLog,
-    ) -> Result<(), Refusal> {
-        info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
-            "forward open");
+    ) -> Result<ForwardOpening, Refusal> {
+        if let Some(left_out) = admits_line(session, to) {
+            info!(session = %session.id, device = %session.device.name, %to, client = %session.client,
+                left_out, "forward open");
+        }
         let event = leading(session, to).with("state", "open");
         let event = event.with("recording", mode);
         let event = match recording {
             Some(id) => event.with("recorded_in", id.to_string()),
             None => event,
         };
-        let recorded = self.audit.record_all(vec![event]).await;
-        recorded.map_err(Refusal::from)
+        let device = session.device.id;
+        let summed = match to.is_arrival() {
+            // A device announces as many as it likes.
+            true => self.audit.sum_arrival(device, event),
+            false => Some(event),
+        };
+        let Some(event) = summed else {
+            self.audit.admits()?;
+            return Ok(ForwardOpening::Summed);
+        };
+        self.audit.record_all(vec![event]).await?;
+        Ok(ForwardOpening::Row)
     }
 
     /// Reports that a forward is over; or it never came to be, if it was not `opened`.
@@ -209,17 +233,12 @@ impl Report {
         &self,
         session: &LiveSession,
         to: &Destination,
-        opened: bool,
+        reported: ForwardOpening,
         end: &ForwardEnd,
     ) {
         let (traffic, age) = (session.traffic(), session.age());
-        // What a device announces and nothing comes of, it can announce at will.
-        let is_announced = matches!(to.direction, Direction::In { .. }) && !opened;
-        let admitted = match is_announced {
-            true => log_limit::admits(LimitedLine::Arrival, session.device.id),
-            false => Some(0),
-        };
-        if let Some(left_out) = admitted {
+        let opened = reported != ForwardOpening::No;
+        if let Some(left_out) = admits_line(session, to) {
             info!(session = %session.id, %to, %end, bytes_in = traffic.bytes_in,
                 bytes_out = traffic.bytes_out, seconds = age.as_secs(), left_out, "forward end");
         }
@@ -244,9 +263,10 @@ impl Report {
             other => event.failed(other.to_string()),
         };
         // What came to nothing can be asked for at will, by the operator or by the device.
-        match opened {
-            false => self.audit.note_refusal(event).await,
-            true => self.audit.note(event).await,
+        match reported {
+            ForwardOpening::No => self.audit.note_refusal(event).await,
+            ForwardOpening::Row => self.audit.note(event).await,
+            ForwardOpening::Summed => self.audit.sum_arrival_end(session.device.id, event),
         }
     }
 
@@ -285,6 +305,15 @@ impl Report {
     /// A sentence for the operator.
     pub(crate) fn admits(&self) -> Result<(), Refusal> {
         Ok(self.audit.admits()?)
+    }
+}
+
+/// Returns whether a line about a forward may be written, and how many were left out before: what a device announces,
+/// it can announce at will.
+fn admits_line(session: &LiveSession, to: &Destination) -> Option<log_limit::LeftOut> {
+    match to.is_arrival() {
+        false => Some(0),
+        true => log_limit::admits(LimitedLine::Arrival, session.device.id),
     }
 }
 

@@ -29,6 +29,7 @@ use super::verify::{self, CONTENT_NOT_KEPT, Findings};
 use super::{RecordingError, Recordings, lock};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
+use crate::log_limit::{self, LimitedLine};
 use crate::recording::objects::budget::{Claim, NoRoom};
 use crate::store::{Durability, RecordingFacts, RecordingState, SignedVerdict};
 
@@ -405,7 +406,10 @@ impl Recordings {
             Err(none) => none,
         };
         if is_new && let Some(facts) = self.0.store.recording(entry.id).await? {
-            warn!(recording = %entry.id, why = %shortage, "uploads are refused");
+            // A device whose segments fit by turns has it begin as often as it likes.
+            if let Some(left_out) = log_limit::admits(LimitedLine::Upload, entry.device) {
+                warn!(recording = %entry.id, why = %shortage, left_out, "uploads are refused");
+            }
             let event = Self::event(&facts.row, EventKind::RecordingRefused);
             let event = event.with("free", free).refused(shortage.to_string());
             self.0.audit.note_refusal(event).await;

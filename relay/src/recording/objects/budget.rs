@@ -146,7 +146,10 @@ impl StorageBudget {
                 let is_new = self.short.insert(shortage);
                 return Err(NoRoom { shortage, is_new });
             }
-            self.short.remove(&shortage);
+            // What is claimed already shows no room: a device could have the shortage begin again at will.
+            if more > 0 || shortage == Shortage::Disk {
+                self.short.remove(&shortage);
+            }
         }
         self.all = all;
         self.devices.insert(claim.device, used);
@@ -202,6 +205,20 @@ mod tests {
         budget.count(vec![(A, 10)]);
         assert_eq!(budget.claim(claim(A, 40, 41), PLENTY), Ok(()));
         assert!(!budget.is_short());
+    }
+
+    #[test]
+    fn offer_that_is_claimed_ends_no_shortage() {
+        let mut budget = StorageBudget::new(bounds(), vec![(A, 60)]);
+        assert_eq!(budget.claim(claim(A, 0, 40), PLENTY), Ok(()));
+        let begun: Vec<_> = (0..10)
+            .filter_map(|_| {
+                assert_eq!(budget.claim(claim(A, 40, 40), PLENTY), Ok(()));
+                shortage(budget.claim(claim(A, 40, 41), PLENTY))
+            })
+            .filter(|(_, is_new)| *is_new)
+            .collect();
+        assert_eq!(begun, [(Shortage::Device(A), true)]);
     }
 
     #[test]

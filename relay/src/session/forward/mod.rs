@@ -21,6 +21,7 @@ use crate::session::output::Output;
 use crate::session::refusal::{ForwardEnd, Refusal};
 use crate::session::registry::LiveGuard;
 use crate::session::registry::destination::{Destination, Endpoint};
+use crate::session::report::ForwardOpening;
 use crate::session::stream::{self, OpenError, timeouts};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
@@ -128,6 +129,7 @@ impl Sessions {
         let _count = route.count_forward();
         let session = live.session().clone();
         let mut wire = None;
+        let mut reported = ForwardOpening::No;
         let mut splice = Splice {
             sessions: self,
             client,
@@ -137,6 +139,7 @@ impl Sessions {
             summary: recorded.summary(),
             reply,
             opened: CancellationToken::new(),
+            reported: &mut reported,
             arrival,
             outlet: &*outlet,
         };
@@ -154,7 +157,7 @@ impl Sessions {
         }
         live.mark_drained();
         recorded.end(&session, to, opened, &end).await;
-        self.report.forward_end(&session, to, opened, &end).await;
+        self.report.forward_end(&session, to, reported, &end).await;
         drop(live);
         match reply {
             Some(reply) => reply.refuse(failure(&end)).await,

@@ -27,6 +27,7 @@ use crate::session::limits::{
 use crate::session::refusal::{ForwardEnd, Refusal};
 use crate::session::registry::LiveGuard;
 use crate::session::registry::destination::{Destination, Direction, Endpoint};
+use crate::session::report::ForwardOpening;
 use crate::session::stream::{self, OpenError};
 use crate::store::Store;
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
@@ -141,7 +142,7 @@ impl Sessions {
             Err(end) => {
                 recorded.end(live.session(), &to, false, &end).await;
                 self.report
-                    .forward_end(live.session(), &to, false, &end)
+                    .forward_end(live.session(), &to, ForwardOpening::No, &end)
                     .await;
                 return Err(end.into());
             }
@@ -157,7 +158,9 @@ impl Sessions {
             let end = ForwardEnd::Refused(refusal);
             let session = live.session();
             recorded.end(session, &to, true, &end).await;
-            self.report.forward_end(session, &to, false, &end).await;
+            self.report
+                .forward_end(session, &to, ForwardOpening::No, &end)
+                .await;
             return Err(end.into());
         }
         let key = match (asked.place, to.address.get()) {
@@ -248,7 +251,7 @@ impl Sessions {
             .end(session, &listening.to, true, &end)
             .await;
         self.report
-            .forward_end(live.session(), &listening.to, true, &end)
+            .forward_end(live.session(), &listening.to, ForwardOpening::Row, &end)
             .await;
     }
 
@@ -318,7 +321,10 @@ impl Sessions {
             let end = ForwardEnd::Failed("the client does not take the connection".into());
             let session = begun.live.session();
             begun.recorded.end(session, &to, false, &end).await;
-            return self.report.forward_end(session, &to, false, &end).await;
+            return self
+                .report
+                .forward_end(session, &to, ForwardOpening::No, &end)
+                .await;
         };
         let begun = Begun {
             arrival: Some(arrival),

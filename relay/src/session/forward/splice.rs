@@ -17,7 +17,7 @@ use crate::session::output::{Gone, Output};
 use crate::session::refusal::ForwardEnd;
 use crate::session::registry::LiveSession;
 use crate::session::registry::destination::{Destination, Endpoint};
-use crate::session::report::ForwardLog;
+use crate::session::report::{ForwardLog, ForwardOpening};
 use crate::session::stream::{self, BrokenStream, Downward, Gather, Upward, timeouts};
 use crate::tunnel::route::{DeviceRoute, DeviceStream};
 
@@ -35,6 +35,8 @@ pub(super) struct Splice<'a> {
     pub(super) reply: Option<Box<dyn OpenReply>>,
     /// Cancelled when bytes may pass.
     pub(super) opened: CancellationToken,
+    /// How that was reported.
+    pub(super) reported: &'a mut ForwardOpening,
     /// The place of a connection that has come to the device, until then.
     pub(super) arrival: Option<Arrival>,
     pub(super) outlet: &'a dyn Output,
@@ -181,13 +183,14 @@ impl ForwardDown<'_, '_> {
             summary,
             reply,
             opened,
+            reported,
             arrival,
             outlet: _,
         } = &mut *self.splice;
         let checked = sessions.check(client, session, *version).await;
         checked.map_err(ForwardEnd::Refused)?;
         let noted = sessions.report.forward_open(session, to, *summary).await;
-        noted.map_err(ForwardEnd::Refused)?;
+        **reported = noted.map_err(ForwardEnd::Refused)?;
         if let Some(reply) = reply.take() {
             reply.accept().await;
         }

@@ -108,6 +108,12 @@ impl Direction {
 }
 
 impl Destination {
+    /// Returns whether a device announced it: a peer has come to where it listens.
+    #[must_use]
+    pub(crate) const fn is_arrival(&self) -> bool {
+        matches!(self.direction, Direction::In { .. })
+    }
+
     /// Creates the endpoint that a client asks for; an error is a sentence for it.
     ///
     /// # Errors

@@ -22,6 +22,15 @@ pub const CASES: &[DeviceCase] = &[
         },
     },
     DeviceCase {
+        name: "incoming-and-drop",
+        what: "Claims COUNT connections on a port of `ssh -R` at once, and breaks each off when its channel is open.",
+        lie: Lie::Session {
+            on: is_listener,
+            // Each is taken in another session, which is served in good order: it is accepted, and ends.
+            play: |device, session| Box::pin(incoming_on_listener(device, session)),
+        },
+    },
+    DeviceCase {
         name: "incoming-on-agent",
         what: "Claims COUNT connections to the agent socket of a session with `ssh -A` at once.",
         lie: Lie::Session {
