@@ -93,6 +93,7 @@ impl State {
     /// from this folder already.
     pub(crate) fn create_or_open(dir: &Path) -> Result<Self, StateError> {
         files::make_folder(dir)?;
+        files::check_owner(dir)?;
         let present = files::names(dir)?;
         let ours = |name: &String| FILES.contains(&name.as_str());
         if present.is_empty() {

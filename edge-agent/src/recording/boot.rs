@@ -1,15 +1,13 @@
 //! Which boot of the device a recording was cut in: only another one since then is a loss of power.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fs;
+use std::io;
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::wire::SegmentLost;
-use rustix::fs::OFlags;
 
+use super::spool_fs::Folder;
 use crate::recording::limits::MAX_BOOT_FILE;
 
 /// The file in the spool's folder.
@@ -47,9 +45,9 @@ pub(super) enum SpoolPlace {
 
 impl Boot {
     /// Reads what is in the folder. What can't be read is not known, and so no loss of power.
-    pub(super) fn read(folder: &Path) -> Self {
+    pub(super) fn read(folder: &Folder) -> Self {
         let now = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let left = read(&folder.join(FILE)).ok();
+        let left = folder.read_note(FILE, MAX_BOOT_FILE as u64).ok();
         Self::of(now.trim(), left.as_deref())
     }
 
@@ -92,18 +90,8 @@ impl Boot {
 
     /// Leaves word for the next agent: in which run of the kernel this one is, and which of the unfinished recordings
     /// were cut by a loss of power.
-    pub(super) fn write(&self, folder: &Path, unfinished: &[SessionId]) -> io::Result<()> {
-        let new = folder.join(NEW);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(no_follow())
-            .open(&new)?;
-        file.write_all(self.text(unfinished).as_bytes())?;
-        file.sync_data()?;
-        fs::rename(new, folder.join(FILE))
+    pub(super) fn write(&self, folder: &Folder, unfinished: &[SessionId]) -> io::Result<()> {
+        folder.write_note(FILE, NEW, self.text(unfinished).as_bytes())
     }
 
     fn text(&self, unfinished: &[SessionId]) -> String {
@@ -118,21 +106,6 @@ impl Boot {
         }
         text
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(no_follow())
-        .open(path)?;
-    let mut text = String::new();
-    file.take(MAX_BOOT_FILE as u64).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Returns the flag with which a link in the folder is not followed.
-fn no_follow() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 #[cfg(test)]
@@ -162,15 +135,21 @@ mod tests {
 
     #[test]
     fn what_is_left_is_read_back_and_links_are_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = temporary.path().join("spool");
+        let folder = Folder::open(&spool).unwrap();
         let boot = Boot::of("a", None);
-        boot.write(folder.path(), &[FIRST]).unwrap();
-        let text = read(&folder.path().join(FILE)).unwrap();
-        assert_eq!(text, format!("a\n{FIRST}\n"));
-        let target = folder.path().join("target");
+        boot.write(&folder, &[FIRST]).unwrap();
+        let left = || folder.read_note(FILE, MAX_BOOT_FILE as u64).unwrap();
+        assert_eq!(left(), format!("a\n{FIRST}\n"));
+        let target = temporary.path().join("target");
         fs::write(&target, "kept").unwrap();
-        std::os::unix::fs::symlink(&target, folder.path().join(NEW)).unwrap();
-        assert!(boot.write(folder.path(), &[SECOND]).is_err());
+        std::os::unix::fs::symlink(&target, spool.join(NEW)).unwrap();
+        boot.write(&folder, &[SECOND]).unwrap();
+        assert_eq!(left(), format!("a\n{SECOND}\n"));
+        fs::remove_file(spool.join(FILE)).unwrap();
+        std::os::unix::fs::symlink(&target, spool.join(FILE)).unwrap();
+        assert!(folder.read_note(FILE, MAX_BOOT_FILE as u64).is_err());
         assert_eq!(fs::read_to_string(target).unwrap(), "kept");
     }
 
@@ -188,5 +167,21 @@ mod tests {
             let other = Boot::of("b", Some(&left)).absence(place);
             assert_eq!(other, Some(SegmentLost::PowerLoss));
         }
+    }
+
+    /// Writes into the folder that was opened, and not where its path leads later.
+    #[test]
+    fn notes_follow_the_open_folder_and_not_its_path() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (spool, moved) = (
+            temporary.path().join("spool"),
+            temporary.path().join("moved"),
+        );
+        let folder = Folder::open(&spool).unwrap();
+        fs::rename(&spool, &moved).unwrap();
+        fs::create_dir(&spool).unwrap();
+        Boot::of("a", None).write(&folder, &[]).unwrap();
+        assert!(!spool.join(FILE).exists());
+        assert_eq!(fs::read_to_string(moved.join(FILE)).unwrap(), "a\n");
     }
 }

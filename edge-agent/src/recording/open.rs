@@ -41,7 +41,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
         reserve: config.reserve.unwrap_or(small.min(SPOOL_RESERVE)),
         sync,
     };
-    let boot = Boot::read(&config.folder);
+    let boot = Boot::read(&folder);
     let place = match config.in_state {
         _ if folder.is_volatile() => SpoolPlace::Memory,
         true => SpoolPlace::State,
@@ -60,7 +60,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
         )
     })?;
     report(&config.folder, &recovered);
-    if let Err(error) = boot.write(&config.folder, &recovered.unfinished) {
+    if let Err(error) = boot.write(&folder, &recovered.unfinished) {
         warn!("cannot note the spool's boot: {error}");
     }
     Ok(OpenSpool {

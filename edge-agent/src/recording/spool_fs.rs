@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,46 @@ impl Folder {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         openat(&self.dir, name.to_string(), flags, mode).map(File::from)
+    }
+
+    /// Reads the beginning of a file that is no segment.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn read_note(&self, name: &str, most: u64) -> io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.dir, name, flags, Mode::empty())?);
+        let mut text = String::new();
+        file.take(most).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Writes such a file: under the name `new` first, which then takes the place of `name`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn write_note(&self, name: &str, new: &str, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
+        let open = || {
+            openat(
+                &self.dir,
+                new,
+                flags | OFlags::CLOEXEC,
+                Mode::RUSR | Mode::WUSR,
+            )
+        };
+        let made = match open() {
+            // Left by a writing that was cut short.
+            Err(Errno::EXIST) => {
+                unlinkat(&self.dir, new, AtFlags::empty())?;
+                open()?
+            }
+            made => made?,
+        };
+        let mut file = File::from(made);
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        Ok(renameat(&self.dir, new, &self.dir, name)?)
     }
 
     fn unlink(&self, name: FileName) -> Result<(), Errno> {

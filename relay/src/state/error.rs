@@ -51,6 +51,19 @@ pub(crate) enum StateError {
         /// The expected permissions.
         wanted: u32,
     },
+    /// The folder, or the link that leads to it, belongs to another account.
+    #[error(
+        "{path} belongs to user id {owner}, and this relay runs as user id {own}: start it as that account, or give it a \
+         folder of its own with --state"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The owner of the folder or link.
+        owner: u32,
+        /// The relay's own user id.
+        own: u32,
+    },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {

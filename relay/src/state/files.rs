@@ -2,8 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
+
+use rustix::process::geteuid;
 
 use super::StateError;
 
@@ -33,6 +37,29 @@ pub(super) fn make_folder(dir: &Path) -> Result<(), StateError> {
 pub(super) fn tighten_folder(dir: &Path) -> Result<(), StateError> {
     fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE))
         .map_err(io_error("set the mode of", dir))
+}
+
+/// Refuses a folder of another account, or one that a link of another account leads to: they could change what is in
+/// it, or where it is.
+pub(super) fn check_owner(dir: &Path) -> Result<(), StateError> {
+    let own = geteuid().as_raw();
+    let found = fs::symlink_metadata(dir).map_err(io_error("look at", dir))?;
+    // A service manager leads to the folder of a service by a link of root's.
+    let foreign_link = found.is_symlink() && ![0, own].contains(&found.uid());
+    let meta = fs::metadata(dir).map_err(io_error("look at", dir))?;
+    let owner = if foreign_link {
+        found.uid()
+    } else {
+        meta.uid()
+    };
+    match foreign_link || owner != own {
+        true => Err(StateError::Foreign {
+            path: dir.to_owned(),
+            owner,
+            own,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a folder that others can look into.

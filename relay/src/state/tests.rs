@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 
 use super::*;
 
@@ -78,6 +78,38 @@ fn a_second_relay_is_refused_and_admin_commands_are_not() {
     assert!(State::open(&dir).is_ok());
     drop(first);
     assert!(State::create_or_open(&dir).is_ok());
+}
+
+#[test]
+fn folder_of_another_account_is_refused_and_left_alone() {
+    const OTHER: u32 = 47_110;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (parent, dir) = new();
+    fs::create_dir_all(&dir).unwrap();
+    set_mode(&dir, 0o755);
+    chown(&dir, Some(OTHER), Some(OTHER)).unwrap();
+    let refused = |dir: &Path| {
+        let error = State::create_or_open(dir).unwrap_err().to_string();
+        assert!(error.contains("belongs to user id 47110"), "{error}");
+    };
+    refused(&dir);
+    assert_eq!(
+        (mode(&dir), fs::read_dir(&dir).unwrap().count()),
+        (0o755, 0)
+    );
+    set_mode(&dir, 0o700);
+    refused(&dir);
+    // Nor does another account choose where it is.
+    let ours = parent.path().join("ours");
+    fs::create_dir(&ours).unwrap();
+    let link = parent.path().join("link");
+    symlink(&ours, &link).unwrap();
+    lchown(&link, Some(OTHER), Some(OTHER)).unwrap();
+    refused(&link);
+    lchown(&link, Some(0), Some(0)).unwrap();
+    drop(State::create_or_open(&link).unwrap());
 }
 
 #[test]
