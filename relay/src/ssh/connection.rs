@@ -174,3 +174,56 @@ async fn late(connection: &Connection, deadline: Instant) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::session::client::Clients;
+    use crate::session::input::{Input, InputReceiver};
+    use crate::session::limits::{CHANNEL_QUEUE, CONNECTION_QUEUE};
+
+    static PACKET: [u8; 32 * 1024] = [0; 32 * 1024];
+
+    /// Sends on channels of a connection that nothing is taken from, until it has to wait; returns the bytes that wait.
+    async fn fill(connection: &Connection, unread: &mut Vec<InputReceiver>) -> usize {
+        let channels = connection.channels();
+        let mut bytes = 0;
+        // As many as fill what all may have.
+        for _ in 0..CONNECTION_QUEUE / CHANNEL_QUEUE + 1 {
+            let (sender, receiver) = channels.queue();
+            unread.push(receiver);
+            let packet = || Input::Data(Bytes::from_static(&PACKET));
+            while let Ok(pushed) = timeout(Duration::from_millis(1), sender.push(packet())).await {
+                pushed.unwrap();
+                bytes += PACKET.len();
+            }
+        }
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jumps_share_one_budget_beside_that_of_the_outer() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 22));
+        let id = Clients::default().new_id();
+        let outer = Connection::new(id, address, address, Guard::default());
+        let jumps = [(); 2].map(|()| Connection::inside(&outer, Guard::default()));
+        let mut unread = Vec::new();
+        let mut inside = 0;
+        for jump in &jumps {
+            inside += fill(jump, &mut unread).await;
+        }
+        assert!(inside <= CONNECTION_QUEUE, "{inside}");
+        assert!(inside > CONNECTION_QUEUE - 2 * 1024 * 1024, "{inside}");
+        // What waits in a jump's channel becomes what waits inside, and must not wait for itself.
+        let own = fill(&outer, &mut unread).await;
+        assert!(own > CONNECTION_QUEUE - 2 * 1024 * 1024, "{own}");
+        // What is taken of one jump makes room for the other.
+        drop(unread);
+        let mut unread = Vec::new();
+        assert!(fill(&jumps[1], &mut unread).await > CONNECTION_QUEUE - 2 * 1024 * 1024);
+    }
+}
