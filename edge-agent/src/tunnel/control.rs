@@ -4,6 +4,7 @@ use futures_lite::future::poll_once;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::limits::MINOR_VERSION;
+use holdfast_protocol::tunnel::control::{NotDue, RelayOrder};
 use holdfast_protocol::wire::{AgentMessage, Hello, Intent, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
@@ -27,6 +28,9 @@ pub enum ControlStreamError {
     /// The relay broke the protocol.
     #[error("the relay sent {0}")]
     Codec(#[from] CodecError),
+    /// The relay sent a message out of its order.
+    #[error("the relay sent {0}")]
+    Order(#[from] NotDue),
 }
 
 /// The sending half.
@@ -42,16 +46,18 @@ pub(crate) struct RelaySender {
 pub(crate) struct RelayReceiver {
     stream: RecvStream,
     reader: ControlReader<RelayMessage>,
+    order: RelayOrder,
     /// The bytes that were received and not looked at yet.
     rest: Vec<u8>,
 }
 
-/// Opens the control stream of a connection.
+/// Opens the control stream of a connection for this purpose.
 ///
 /// # Errors
 /// [`ControlStreamError::Connection`].
 pub(crate) async fn open(
     connection: &Connection,
+    intent: Intent,
 ) -> Result<(RelaySender, RelayReceiver), ControlStreamError> {
     let (send, stream) = connection.open_bi().await?;
     // Beats and enrolment go before all data of sessions.
@@ -59,6 +65,7 @@ pub(crate) async fn open(
     let receiver = RelayReceiver {
         stream,
         reader: ControlReader::default(),
+        order: RelayOrder::new(intent),
         rest: Vec::new(),
     };
     let sender = RelaySender {
@@ -126,7 +133,7 @@ impl RelaySender {
 }
 
 impl RelayReceiver {
-    /// Returns the next message. May be dropped while it waits: nothing is lost.
+    /// Returns the next message that is due. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// [`ControlStreamError`].
@@ -137,7 +144,12 @@ impl RelayReceiver {
             let used = self.rest.len() - input.len();
             self.rest.drain(..used);
             if let Some(message) = message {
-                return Ok(message);
+                match self.order.handle(&message) {
+                    Ok(()) => return Ok(message),
+                    // A relay that sends one by mistake is no reason to lose a tunnel.
+                    Err(NotDue) if self.order == RelayOrder::Established => continue,
+                    Err(not_due) => return Err(not_due.into()),
+                }
             }
             let chunk = self.stream.read_chunk(CONTROL_READ, true).await;
             match chunk {

@@ -194,8 +194,7 @@ impl TunnelDriver<'_> {
                 }
                 None
             }
-            // An echo has done its work by coming. The others have no place here; a relay that sends
-            // them by mistake is no reason to lose a tunnel.
+            // An echo has done its work by coming. The others are never due on a tunnel.
             RelayMessage::Echo
             | RelayMessage::Identity(_)
             | RelayMessage::Enrolled(_)

@@ -114,7 +114,7 @@ async fn ask(
 ) -> Result<(Membership, Option<ReleaseKey>), JoinError> {
     let unexpected = || JoinError::Unexpected(token.address.clone());
     let dialled = dial(identity, Trust::Unproven, &token.address).await?;
-    let (mut send, mut receive) = control::open(&dialled.connection).await?;
+    let (mut send, mut receive) = control::open(&dialled.connection, Intent::Join).await?;
     send.send(&AgentMessage::Hello(control::hello(
         Intent::Join,
         &dialled,

@@ -105,7 +105,7 @@ async fn attempt_once(
         let _ = older.send(TunnelEvent::Reached).await;
         Timer::after(OLD_TUNNEL_GRACE).await;
     }
-    let (mut send, mut receive) = control::open(&dialled.connection).await?;
+    let (mut send, mut receive) = control::open(&dialled.connection, Intent::Run).await?;
     let keepalive = u16::try_from(agent.keepalive.as_secs()).unwrap_or(u16::MAX);
     send.send(&AgentMessage::Instance(agent.instance)).await?;
     send.send(&AgentMessage::Hello(control::hello(

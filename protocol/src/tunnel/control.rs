@@ -1,9 +1,9 @@
-//! What an agent may say on its control stream, in which order and how often. The relay checks each message with
-//! [`ControlOrder`] before it means anything.
+//! What each end may say on the control stream, in which order and how often. The relay checks each message with
+//! [`ControlOrder`] before it means anything, the agent with [`RelayOrder`].
 
 use thiserror::Error;
 
-use crate::wire::{AgentMessage, Intent};
+use crate::wire::{AgentMessage, Intent, RelayMessage};
 
 /// A message that has no place where it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -69,11 +69,69 @@ impl ControlOrder {
     }
 }
 
+/// A message of the relay that is not due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a message that is not due")]
+pub struct NotDue;
+
+/// The order of a relay's messages: the answers to `Hello` and `Enrol`, each once, and on a tunnel a `Roster`, `Drain` or
+/// `Echo` at any time. A `Refused` in place of any of them is the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayOrder {
+    /// The `Identity` is due.
+    AwaitIdentity,
+    /// The `Enrolled` is due, and a `ReleaseKey` may come before it.
+    AwaitGrant,
+    /// The `Enrolled` is due.
+    AwaitEnrolled,
+    /// The `Welcome` is due.
+    AwaitWelcome,
+    /// The tunnel is established.
+    Established,
+    /// Nothing more is due.
+    Over,
+}
+
+impl RelayOrder {
+    /// Returns the order behind a `Hello` with this intent.
+    #[must_use]
+    pub const fn new(intent: Intent) -> Self {
+        match intent {
+            Intent::Join => Self::AwaitIdentity,
+            Intent::Run => Self::AwaitWelcome,
+        }
+    }
+
+    /// Handles a message. One that is not due changes nothing.
+    ///
+    /// # Errors
+    /// [`NotDue`].
+    pub fn handle(&mut self, message: &RelayMessage) -> Result<(), NotDue> {
+        *self = match (*self, message) {
+            (Self::Over, _) => return Err(NotDue),
+            (_, RelayMessage::Refused(_)) => Self::Over,
+            (Self::AwaitIdentity, RelayMessage::Identity(_)) => Self::AwaitGrant,
+            (Self::AwaitGrant, RelayMessage::ReleaseKey(_)) => Self::AwaitEnrolled,
+            (Self::AwaitGrant | Self::AwaitEnrolled, RelayMessage::Enrolled(_)) => Self::Over,
+            (Self::AwaitWelcome, RelayMessage::Welcome(_)) => Self::Established,
+            (
+                Self::Established,
+                RelayMessage::Roster(_) | RelayMessage::Drain(_) | RelayMessage::Echo,
+            ) => Self::Established,
+            _ => return Err(NotDue),
+        };
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::release::ReleaseKey;
+    use crate::identity::roster::SignedRoster;
     use crate::identity::token::TokenSecret;
-    use crate::wire::{Beat, Enrol, Hello, Instance};
+    use crate::ids::{DeviceId, DeviceName, PublicKey};
+    use crate::wire::{Beat, Enrol, Hello, Instance, MembershipGrant, Refusal};
     use alloc::string::String;
     use alloc::vec;
 
@@ -95,6 +153,45 @@ mod tests {
             name: None,
             labels: vec![],
         })
+    }
+
+    #[test]
+    fn answers_of_a_relay_are_due_once() {
+        let roster = SignedRoster {
+            body: vec![],
+            signature: vec![],
+        };
+        let identity = RelayMessage::Identity(roster.clone());
+        let key = RelayMessage::ReleaseKey(ReleaseKey {
+            id: [1; 8],
+            key: PublicKey([2; 32]),
+        });
+        let refused = RelayMessage::Refused(Refusal::UnknownDevice);
+        let enrolled = RelayMessage::Enrolled(MembershipGrant {
+            id: DeviceId([3; 16]),
+            name: DeviceName::new("kitchen-cam").unwrap(),
+            roster: roster.clone(),
+        });
+        let mut join = RelayOrder::new(Intent::Join);
+        for (message, due) in [
+            (&key, false),
+            (&enrolled, false),
+            (&identity, true),
+            (&identity, false),
+            (&RelayMessage::Echo, false),
+            (&key, true),
+            (&key, false),
+            (&enrolled, true),
+            (&enrolled, false),
+            (&refused, false),
+        ] {
+            assert_eq!(join.handle(message).is_ok(), due, "{message:?}");
+        }
+        let mut run = RelayOrder::new(Intent::Run);
+        assert_eq!(run.handle(&RelayMessage::Roster(roster)), Err(NotDue));
+        assert_eq!(run.handle(&identity), Err(NotDue));
+        assert_eq!(run.handle(&refused), Ok(()));
+        assert_eq!(run.handle(&RelayMessage::Drain(0)), Err(NotDue));
     }
 
     const BEAT: AgentMessage = AgentMessage::Beat(Beat { echo: false });

@@ -45,7 +45,7 @@ pub(crate) const AUDIT_DEVICE_ROWS: u32 = 4;
 
 /// Connections that come to one device, for `ssh -R` or an SSH agent, and are opened: so many a minute have rows of their
 /// own, one for each end. A device can announce any number; a page of a web application opens some ten.
-pub(super) const AUDIT_ARRIVAL_ROWS: u32 = 60;
+pub(crate) const AUDIT_ARRIVAL_ROWS: u32 = 60;
 
 /// Refusals of one user and kind that may be written at once in a minute: more than a script that runs into a limit
 /// causes by itself, and few enough for one user never to fill the log.
