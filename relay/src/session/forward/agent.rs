@@ -68,7 +68,9 @@ impl AgentForwarding {
         Arc::new(Semaphore::new(MAX_AGENT_CHANNELS))
     }
 
-    /// Serves a connection that has come to the socket of `session`.
+    /// Serves a connection that has come to the socket of `session`. One for which there is no place now is refused, and
+    /// not waited for as on a port: the stream that announces it carries the session's output too, and a program may
+    /// well write some before it lets go of its connections.
     pub(crate) async fn come(&self, session: SessionId, incoming: Incoming) {
         let to = Destination {
             direction: Direction::In {
