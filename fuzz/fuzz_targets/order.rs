@@ -95,7 +95,7 @@ enum FromRelay {
     Echo,
 }
 
-/// What the relay answers to an upload, and what happens between.
+/// An answer of the relay to an upload, or what happens between.
 #[derive(Arbitrary, Debug)]
 enum Answer {
     Noted(bool),
@@ -373,7 +373,7 @@ fn of_uploads(messages: &[Upload]) {
     }
 }
 
-/// What an agent takes on a control stream.
+/// Checks what an agent takes on a control stream.
 fn of_answers(joins: bool, messages: &[FromRelay]) {
     let mut order = RelayOrder::new(match joins {
         true => Intent::Join,
@@ -505,7 +505,7 @@ fn segment() -> (Vec<u8>, SegmentLink) {
     (bytes, link)
 }
 
-/// What an agent takes of the answers to its uploads: it forgets nothing that the relay has not stored as it is here, and
+/// Checks what an agent takes of the answers to its uploads: it forgets nothing that the relay has not stored as it is here, and
 /// sends no more than the relay has room for.
 fn of_upload_answers(answers: &[Answer]) {
     let (bytes, link) = segment();

@@ -1,7 +1,9 @@
 //! The hostile device against a real relay: each lie ends where it was said, and no other session notices.
 
 mod bounds;
+mod fixture;
 mod inventories;
+mod outcomes;
 mod uploads;
 
 use hostile::Outcome;

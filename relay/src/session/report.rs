@@ -17,7 +17,7 @@ use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::destination::{Destination, Endpoint};
 use crate::session::sftp::Booked;
 
-/// Whether a forward came to be, and how that was reported.
+/// The way that the beginning of a forward was reported, if there was one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForwardOpening {
     /// It did not.

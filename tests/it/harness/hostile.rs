@@ -31,7 +31,17 @@ impl Hostile {
         count: u32,
         within: Duration,
     ) -> Self {
-        let device = Device::joined(relay, name);
+        Self::play(relay, Device::joined(relay, name), case, count, within)
+    }
+
+    /// A device that has joined already and plays this case so often.
+    pub(crate) fn play(
+        relay: &Relay,
+        device: Device,
+        case: &str,
+        count: u32,
+        within: Duration,
+    ) -> Self {
         let run = DeviceRun {
             state: device.state(),
             relay: Some(relay.tunnel()),

@@ -1,115 +1,13 @@
 //! A place is taken before a peer's message costs anything: floods against a relay that has 256 MiB, beside another
 //! user who notices nothing.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use hostile::Outcome;
-use hostile::operator::{self, OperatorTarget};
-use serde_json::Value;
 
-use crate::harness::{
-    Device, Echo, Hostile, MemoryBound, Relay, Running, SOON, User, Way, block_on, memory,
-    own_login, p99, run, wait_for, wait_until,
-};
-
-/// The relay's memory in all.
-const BOUND: u64 = 256 << 20;
-
-/// The most that one of the floods may cost of it.
-const BEARABLE: u64 = 48 << 20;
-
-/// The most that another user's keystroke may take, on a machine that has other things to do: 200 ms on a quiet one.
-const SLOW: Duration = Duration::from_secs(2);
-
-/// A relay with little memory, a good device with a user on it, and an administrator whom others lie to.
-struct Siege {
-    alice: User,
-    echo: Echo,
-    calm: Duration,
-    before: u64,
-    _kitchen: Device,
-    relay: Relay,
-    // Last: it goes when all has ended.
-    bound: Option<MemoryBound>,
-}
-
-impl Siege {
-    #[track_caller]
-    fn new() -> Self {
-        let bound = MemoryBound::new(BOUND);
-        let mut relay = Relay::new(&[]);
-        if let Some(bound) = &bound {
-            let wrapper = bound.wrapper();
-            relay.run_by(&wrapper.iter().map(String::as_str).collect::<Vec<_>>());
-        }
-        relay.start_again();
-        let alice = relay.admin_user();
-        let bob = relay.user("bob", &["operator"]);
-        let kitchen = Device::online(&relay, "kitchen-cam");
-        let mut cat = bob.ssh(Way::Direct, &own_login(), "kitchen-cam");
-        cat.arg("cat");
-        let mut echo = Echo::start(cat);
-        let calm = p99(&mut echo);
-        let before = memory(relay.id());
-        Self {
-            alice,
-            echo,
-            calm,
-            before,
-            _kitchen: kitchen,
-            relay,
-            bound,
-        }
-    }
-
-    /// The other user goes on typing, and the relay has not grown by more than it may.
-    #[track_caller]
-    fn is_borne(&mut self, what: &str) {
-        let busy = p99(&mut self.echo);
-        let grown = memory(self.relay.id()).saturating_sub(self.before);
-        let peak = self.bound.as_ref().and_then(MemoryBound::peak);
-        eprintln!(
-            "{what}: the relay has grown by {} KiB (peak of its cgroup: {peak:?}); p99 echo of another user {busy:?} \
-             (calm {:?})",
-            grown / 1024,
-            self.calm
-        );
-        assert!(grown < BEARABLE, "{what}: {} MiB", grown >> 20);
-        assert!(busy < SLOW, "{what}: {busy:?}");
-    }
-
-    /// `ssh` of the administrator to the device that lies.
-    fn ssh(&self, args: &[&str]) -> Command {
-        let mut ssh = self.alice.tool("ssh");
-        ssh.args(args).arg(format!("{}+mallory@relay", own_login()));
-        ssh
-    }
-
-    #[track_caller]
-    fn audited(&self, event: &str) -> Vec<Value> {
-        let lines = self
-            .relay
-            .admin(&["audit", "--json", "--event", event])
-            .ok()
-            .out();
-        lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    fn operator(&self, key: &User, user: &str, case: &str, count: u32) -> Outcome {
-        let target = OperatorTarget {
-            relay: self.relay.ssh(),
-            key: key.key(),
-            user: user.to_owned(),
-            count,
-            within: Duration::from_secs(3),
-        };
-        block_on(operator::play(case, target)).unwrap()
-    }
-}
+use super::fixture::Siege;
+use crate::harness::{Device, Hostile, Running, SOON, Way, own_login, run, wait_for, wait_until};
 
 #[test]
 fn announced_connections_are_held_back() {
@@ -131,21 +29,40 @@ fn announced_connections_are_held_back() {
     drop(mallory);
 }
 
+/// Each is opened at a target that answers, and broken off by the device: both are rows of the audit log and lines of
+/// the relay's.
+#[test]
+fn announced_connections_that_are_dropped_are_summed() {
+    let mut siege = Siege::new();
+    let mallory = Hostile::online(&siege.relay, "mallory", "incoming-and-drop", 30_000);
+    let mut listening = siege.user_of("serve", "mallory").unwrap();
+    let (began, listening) = (Instant::now(), Running::start(&mut listening));
+    wait_until(SOON * 3, "many connections have come", || {
+        siege.target.taken() >= 400
+    });
+    siege.is_borne("connections that are dropped");
+    let taken = siege.target.taken();
+    // A minute may be over meanwhile, and in each some are written.
+    let minutes = usize::try_from(began.elapsed().as_secs() / 60).unwrap() + 2;
+    drop((listening, mallory));
+    let rows = siege.audited("port.forward");
+    let most = minutes * 125 + 2;
+    assert!(rows.len() < most, "{} rows of {taken}", rows.len());
+    let lines = siege.relay.log();
+    let lines = |words: &str| lines.matches(words).count();
+    let (opened, ended) = (lines("forward open"), lines("forward end"));
+    assert!(
+        opened + ended < minutes * 6 + 3,
+        "{opened} and {ended} lines of {taken}"
+    );
+}
+
 #[test]
 fn announced_agent_connections_are_held_back() {
     let mut siege = Siege::new();
     let mallory = Hostile::online(&siege.relay, "mallory", "incoming-on-agent", 30_000);
-    let mut agent = run(Command::new("ssh-agent").arg("-s")).ok().out();
-    let mut variable = |name: &str| {
-        let from = agent.find(&format!("{name}=")).unwrap() + name.len() + 1;
-        let rest = agent.split_off(from);
-        let value = rest.split(';').next().unwrap().to_owned();
-        agent = rest;
-        value
-    };
-    let (socket, agent) = (variable("SSH_AUTH_SOCK"), variable("SSH_AGENT_PID"));
     let mut session = siege.ssh(&["-A"]);
-    session.arg("true").env("SSH_AUTH_SOCK", socket);
+    session.arg("true").env("SSH_AUTH_SOCK", siege.agent());
     let session = Running::start(&mut session);
     wait_until(SOON * 2, "the flood has begun", || {
         siege.audited("agent.forward").len() > 20
@@ -154,7 +71,6 @@ fn announced_agent_connections_are_held_back() {
     let rows = siege.audited("agent.forward").len();
     assert!(rows < 400, "{rows} rows in the audit log");
     drop((session, mallory));
-    run(Command::new("kill").arg(agent)).ok();
 }
 
 #[test]
@@ -232,7 +148,7 @@ fn who_may_copy_nowhere_parks_nothing() {
 /// The first session inside a jump is one with it; all that come on top count, whichever jump they are in.
 #[test]
 fn jumps_do_not_multiply_channels() {
-    let siege = Siege::new();
+    let mut siege = Siege::new();
     let policy = "limits = { max_channels = 2 }\n\
         allow = { labels = { '*' = '*' }, logins = ['*'], abilities = ['exec', 'shell'] }";
     let file = siege.relay.folder().join("pair.toml");
@@ -290,11 +206,12 @@ fn jumps_do_not_multiply_channels() {
         let mut ssh = inner(&[]);
         run(ssh.stdin(Stdio::null())).status.success()
     });
+    siege.is_borne("jumps");
 }
 
 #[test]
 fn forwards_that_lead_nowhere_write_a_bounded_number_of_rows() {
-    let siege = Siege::new();
+    let mut siege = Siege::new();
     let user = format!("{}+kitchen-cam", own_login());
     siege.operator(&siege.alice, &user, "forward-flood", 300);
     let failed = || {
@@ -308,4 +225,5 @@ fn forwards_that_lead_nowhere_write_a_bounded_number_of_rows() {
     // What a session writes is written behind all of them.
     siege.alice.exec(Way::Direct, "kitchen-cam", "true").ok();
     assert!(failed() <= 102, "{} rows", failed());
+    siege.is_borne("forwards that lead nowhere");
 }

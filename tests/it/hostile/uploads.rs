@@ -5,10 +5,11 @@ use std::path::Path;
 
 use hostile::Outcome;
 
-use crate::harness::{Device, Hostile, Relay, SOON, Site, Way, own_login, run, wait_for};
+use super::fixture::Siege;
+use crate::harness::{Device, Hostile, SOON, Way, wait_for};
 
 /// Returns the bytes of all files in a folder and below it.
-fn bytes_in(folder: &Path) -> u64 {
+pub(super) fn bytes_in(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
         .filter_map(|entry| {
@@ -25,25 +26,24 @@ fn bytes_in(folder: &Path) -> u64 {
 
 #[test]
 fn an_upload_beyond_its_session_is_cut_and_others_are_judged() {
-    let relay = Relay::start();
-    let kitchen = Device::new("kitchen-cam").flags(&["--upload", "always"]);
-    let site = Site::on(relay, kitchen);
-    let (relay, alice) = (&site.relay, &site.alice);
+    let mut siege = Siege::new();
+    let mut attic = Device::new("attic-cam").flags(&["--upload", "always"]);
+    attic.join(&siege.relay.token(&[]), &[]).ok();
+    attic.run_online(&siege.relay);
+    let relay = &siege.relay;
     let hostile = Hostile::online(relay, "mallory", "upload-flood", 40);
     let of = |device: &str| {
         let rows = relay.json(&["recordings", "--device", device, "--json"]);
         let row = rows.as_array()?.first()?.clone();
         row["verified"].is_boolean().then_some(row)
     };
-    run(alice
-        .ssh(Way::Direct, &own_login(), hostile.name())
-        .arg("true"))
-    .ok();
-    site.exec(Way::Direct, "echo hello").ok();
+    let alice = &siege.alice;
+    alice.exec(Way::Direct, hostile.name(), "true").ok();
+    alice.exec(Way::Direct, "attic-cam", "echo hello").ok();
     let honest = wait_for(
         SOON * 2,
         "a verdict on the other device's recording",
-        || of("kitchen-cam"),
+        || of("attic-cam"),
     );
     assert_eq!(honest["state"], "complete", "{honest}");
 
@@ -67,4 +67,5 @@ fn an_upload_beyond_its_session_is_cut_and_others_are_judged() {
     let id = row["id"].as_str().unwrap();
     let said = relay.admin(&["recordings", "verify", id]).exits(5);
     assert!(said.out().contains("is tampered"), "{said}");
+    siege.is_borne("uploads and checks");
 }

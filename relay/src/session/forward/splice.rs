@@ -35,7 +35,7 @@ pub(super) struct Splice<'a> {
     pub(super) reply: Option<Box<dyn OpenReply>>,
     /// Cancelled when bytes may pass.
     pub(super) opened: CancellationToken,
-    /// How that was reported.
+    /// The way that this was reported.
     pub(super) reported: &'a mut ForwardOpening,
     /// The place of a connection that has come to the device, until then.
     pub(super) arrival: Option<Arrival>,
