@@ -34,6 +34,7 @@ const WITHIN_SLOW: Duration = Duration::from_secs(60);
 const DEVICES: &str = "
 honest                    |       1 | exec    | never   |                                 |
 accepted-twice            |     100 | exec    | refused | ended the stream                | accepted or refused once
+root-by-another-name      |    1000 | exec    | done    | 1000 frames sent                |
 eof-twice                 |     100 | exec    | refused | ended the stream                | after the end of its stream
 resize-back               |     100 | exec    | refused | ended the stream                | this direction does not carry
 refused-late              |     100 | exec    | refused | ended the stream                | accepted or refused once
