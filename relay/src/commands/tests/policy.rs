@@ -427,7 +427,7 @@ async fn doctor_looks_for_an_admin_who_can_log_in() {
 }
 
 #[tokio::test]
-async fn doctor_finds_what_is_wrong_and_what_is_careless() {
+async fn doctor_finds_what_is_wrong_and_what_is_unsafe() {
     let mut fixture = Fixture::new().await;
     let found = fixture.ok("doctor").await;
     assert!(found.contains("database  whole"), "{found}");
@@ -468,7 +468,7 @@ async fn doctor_finds_what_is_wrong_and_what_is_careless() {
     std::fs::remove_file(stray).unwrap();
 
     for (now, expected) in [
-        (Timestamp(0), "which cannot be"),
+        (Timestamp(0), "which is not possible"),
         (
             T0.before(Duration::from_secs(86_400)),
             "written 24 hours later",
