@@ -30,9 +30,10 @@ use crate::session::client::lease::{Leases, Releaser};
 use crate::session::ending::{Cause, Ending};
 use crate::session::registry::publish;
 use crate::session::report::Report;
+use crate::ssh::connections::Connections;
+use crate::ssh::host_certificates::{self, HostCertificates};
 use crate::ssh::host_keys::HostKeys;
-use crate::ssh::jump::{self, HostCertificates};
-use crate::ssh::server::{self, Connections};
+use crate::ssh::server;
 use crate::ssh::{Front, algorithms, console};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
@@ -77,7 +78,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     } = parts;
 
     let names = own_names(&config, ssh)?;
-    let certificates = jump::certificates(&front.state, "relay", &names);
+    let certificates = host_certificates::certificates(&front.state, "relay", &names);
     let ssh_config = algorithms::config(
         &front.state.ssh_host,
         certificates,

@@ -25,11 +25,12 @@ use crate::session::registry::life::Activity;
 
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
 pub(crate) use answer::failure::Failure;
+pub(crate) use call::Done;
 pub(crate) use call::caller::Caller;
 pub(crate) use call::change::CommandRow;
 pub(crate) use call::context::{Context, RelayFacts};
 pub(crate) use call::permit::permit;
-pub(crate) use call::{Bulk, Done};
+pub(crate) use devices::Bulk;
 pub(crate) use grammar::parse_console;
 pub(crate) use recordings::{own_state, recording_states};
 pub(crate) use usage::usage;
@@ -90,11 +91,6 @@ macro_rules! command_tree {
                 match self { $(Self::$name(args) => args.parting(),)+ }
             }
 
-            /// Returns the work on many devices that it asks for.
-            pub(crate) fn bulk(&self) -> Option<Bulk<'_>> {
-                match self { $(Self::$name(args) => args.bulk(),)+ }
-            }
-
             /// Returns its answer and exit status where the state folder cannot be opened, if it has one.
             pub(crate) fn unopened(&self, why: &str) -> Option<(String, u8)> {
                 match self { $(Self::$name(args) => args.unopened(why),)+ }
@@ -128,6 +124,17 @@ command_tree! {
     SshConfig(devices::ssh_config::Args),
     Audit(admin::audit::Args),
     Whoami(access::whoami::Args),
+}
+
+impl AnyCommand {
+    /// Returns the work on many devices that it asks for, if it is a command for those.
+    pub(crate) fn bulk(&self) -> Option<Bulk<'_>> {
+        match self {
+            Self::Exec(args) => Some(Bulk::Exec(args)),
+            Self::Cp(args) => Some(Bulk::Cp(args)),
+            _ => None,
+        }
+    }
 }
 
 impl AnyCommand {

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use russh::keys::ssh_encoding::Encode as _;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Certificate, HashAlg};
+use russh::keys::{Certificate, HashAlg, PublicKey};
 
 use crate::access::certificate::{CertificateKind, Claims};
 use crate::store::Prints;
@@ -32,6 +32,13 @@ pub(crate) fn claims(certificate: &Certificate) -> Claims {
         critical: certificate.critical_options().0.clone(),
         extensions: certificate.extensions().0.clone(),
     }
+}
+
+/// Returns a public key as in a `.pub` file, without a comment.
+pub(crate) fn line_of(key: &PublicKey) -> String {
+    // It was decoded or made here, and its comment is valid text because there is none.
+    let bare = PublicKey::new(key.key_data().clone(), "");
+    bare.to_openssh().unwrap_or_default()
 }
 
 /// Returns the fingerprints of a key.

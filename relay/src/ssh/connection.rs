@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use russh::Disconnect;
-use russh::server::{Handle, RunningSession};
+use russh::server::{Handle, Handler, RunningSession};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::channels::Channels;
 use super::channels::tally::Tally;
-use super::handler::{Handler, HandlerError};
+use super::channels::{Channels, HandlerError};
 use super::stream::Guard;
 use crate::identity::Principal;
 use crate::log_limit::{self, LimitedLine};
@@ -130,9 +129,9 @@ impl Connection {
 
 /// Serves a connection whose handshake has begun to its end: with a deadline for the login, and an end for
 /// one that has nothing to do.
-pub(crate) async fn supervise(
+pub(crate) async fn supervise<H: Handler<Error = HandlerError>>(
     connection: &Connection,
-    mut session: RunningSession<Handler>,
+    mut session: RunningSession<H>,
     login_deadline: Instant,
     login_grace: Duration,
 ) -> Option<Ending> {

@@ -3,10 +3,11 @@
 pub(crate) mod algorithms;
 pub(crate) mod channels;
 pub(crate) mod connection;
+pub(crate) mod connections;
 pub(crate) mod console;
 pub(crate) mod handler;
+pub(crate) mod host_certificates;
 pub(crate) mod host_keys;
-pub(crate) mod jump;
 pub(crate) mod limits;
 pub(crate) mod login;
 pub(crate) mod server;
@@ -16,9 +17,9 @@ pub(crate) mod throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::connections::Connections;
+use self::host_certificates::HostCertificates;
 use self::host_keys::HostKeys;
-use self::jump::HostCertificates;
-use self::server::Connections;
 use crate::audit::Audit;
 use crate::bulk::PayloadSlots;
 use crate::session::Sessions;

@@ -1,11 +1,9 @@
-//! The listener: accepts connections, bounds what has not authenticated, and knows all that live.
+//! The listener: accepts connections, and bounds what has not authenticated.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use ipnet::IpNet;
 use russh::Disconnect;
 use russh::server::{Config, run_stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,70 +16,10 @@ use super::algorithms;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
-use super::throttle::{Throttle, ThrottleRefusal};
 use crate::model::source::Source;
-use crate::session::client::ClientId;
 use crate::ssh::Front;
-use crate::ssh::limits::{MAX_LINGERING_REFUSALS, PENALTY_FAILED, REFUSAL_LINGER};
+use crate::ssh::limits::{PENALTY_FAILED, REFUSAL_LINGER};
 use crate::ssh::login::attempts::Attempts;
-
-/// The SSH connections of this relay that are open, and what each source costs.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    open: Mutex<BTreeMap<ClientId, (Source, Guard)>>,
-    throttle: Mutex<Throttle>,
-    /// Permits for refused connections whose clients still read why.
-    lingering: Arc<Semaphore>,
-    began: Instant,
-}
-
-impl Connections {
-    /// Creates an empty list. Sources in `exempt` never get a penalty.
-    #[must_use]
-    pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
-        Self {
-            open: Mutex::default(),
-            throttle: Mutex::new(Throttle::new(exempt)),
-            lingering: Arc::new(Semaphore::new(MAX_LINGERING_REFUSALS)),
-            began: Instant::now(),
-        }
-    }
-
-    /// Takes a connection into the books, for which the oldest of the same source that has not logged in may have to
-    /// go.
-    fn admit(&self, source: Source) -> Result<(), ThrottleRefusal> {
-        let now = self.now();
-        let admitted = self.throttle().admit(source, now);
-        if admitted != Err(ThrottleRefusal::TooManyUnauthenticated) {
-            return admitted;
-        }
-        let open = self.lock();
-        // Identifiers grow, so the oldest comes first.
-        let oldest = open.values().find(|(other, guard)| {
-            *other == source && !guard.is_cut() && !guard.is_authenticated()
-        });
-        let Some((_, oldest)) = oldest else {
-            return admitted;
-        };
-        if !self.throttle().admit_instead(source, now) {
-            return admitted;
-        }
-        oldest.cut();
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientId, (Source, Guard)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn throttle(&self) -> MutexGuard<'_, Throttle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-}
 
 /// Accepts connections for ever. Cancel it to stop accepting.
 pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, config: Arc<Config>) {
@@ -216,11 +154,4 @@ async fn converse(
         }
     }
     attempts
-}
-
-/// Notes that a source was authenticated.
-pub(super) fn authenticated(front: &Front, source: Source) {
-    let connections = &front.connections;
-    let now = connections.now();
-    connections.throttle().authenticated(source, now);
 }

@@ -45,14 +45,11 @@ failure_from!(
     store::KeyError,
     store::AuthorityError,
     store::RevocationError,
-    crate::commands::access::ca::ListError,
     crate::state::StateError,
     store::RenameError,
     store::LabelError,
     store::RevokeError,
     store::LockError,
     store::ApplyError,
-    store::RoleError,
-    crate::commands::access::keys::KeyFileError,
-    crate::commands::access::policy::DocumentError
+    store::RoleError
 );

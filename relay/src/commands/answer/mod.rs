@@ -2,6 +2,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod fold;
+pub(crate) mod leftover;
 pub(crate) mod table;
 
 use std::io;

@@ -5,8 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::context::Context;
-use crate::store::{AuditEntry, Durability, StoreError, Tx};
+use crate::store::{AuditEntry, Durability, Store, StoreError, Tx};
 
 /// The audit row of a command, which the command's first transaction writes. The default is of a command without one.
 #[derive(Clone, Default)]
@@ -44,23 +43,21 @@ impl CommandRow {
     }
 }
 
-impl Context {
-    /// Begins a change, which survives a power cut once it is committed. The first one of a command takes the command's
-    /// audit row with it.
+impl CommandTx {
+    /// Begins a change, which survives a power cut once it is committed, and which takes the row with it unless an
+    /// earlier one did.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(in crate::commands) async fn begin(&self) -> Result<CommandTx, StoreError> {
-        let mut tx = self.store.begin(Durability::Disk).await?;
-        if let Some(entry) = self.row.take() {
+    pub(super) async fn begin(store: &Store, row: &CommandRow) -> Result<Self, StoreError> {
+        let mut tx = store.begin(Durability::Disk).await?;
+        if let Some(entry) = row.take() {
             tx.audit(entry);
         }
-        let row = self.row.clone();
-        Ok(CommandTx { tx, row })
+        let row = row.clone();
+        Ok(Self { tx, row })
     }
-}
 
-impl CommandTx {
     /// Makes the change and the command's audit row last; without the row if nothing was changed after all.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use super::context::Context;
 use super::permit::Right;
 use crate::audit::Event;
 use crate::commands::answer::failure::Failure;
-use crate::commands::devices::{cp, exec};
 use crate::commands::limits::MAX_INPUT;
 use crate::output::{DONE, Out};
 use crate::session::registry::console::Shows;
@@ -58,11 +57,6 @@ pub(crate) trait Command: clap::Args + Clone {
         ""
     }
 
-    /// Returns the work on many devices that it asks for, which runs as the user over SSH and not by [`Self::run`].
-    fn bulk(&self) -> Option<Bulk<'_>> {
-        None
-    }
-
     /// Returns the answer and the exit status where the state folder cannot be opened for the reason `why`; `None` for
     /// a command that needs it open.
     fn unopened(&self, _why: &str) -> Option<(String, u8)> {
@@ -100,18 +94,4 @@ impl From<String> for Done {
     fn from(text: String) -> Self {
         Self { text, code: DONE }
     }
-}
-
-/// Work on many devices.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bulk<'a> {
-    /// One command on each.
-    Exec(&'a exec::Args),
-    /// One file onto each.
-    Cp(&'a cp::Args),
-}
-
-/// Returns the failure of work on many devices that was not asked for over SSH.
-pub(crate) fn only_over_ssh() -> Failure {
-    Failure::new("work on many devices is done over ssh")
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::ClusterFingerprint;
 
-use super::change::CommandRow;
+use super::change::{CommandRow, CommandTx};
 use crate::audit::{Actor, Audit, Event};
 use crate::clock::Timestamp;
-use crate::commands::access::keys::line_of;
+use crate::identity::keys::line_of;
 use crate::recording::archive::Archive;
 use crate::session::registry::console::ConsoleStream;
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The state that commands work on.
 #[derive(Clone, Debug)]
@@ -40,6 +40,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Begins a change, which survives a power cut once it is committed. The first one of a command takes the command's
+    /// audit row with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(in crate::commands) async fn begin(&self) -> Result<CommandTx, StoreError> {
+        CommandTx::begin(&self.store, &self.row).await
+    }
+
     /// Returns the event with the caller and their address.
     pub(crate) fn event(&self, event: Event) -> Event {
         let event = event.user(self.actor.clone());

@@ -8,5 +8,5 @@ pub(crate) mod context;
 pub(crate) mod input;
 pub(crate) mod permit;
 
-pub(crate) use command::{Bulk, Call, Command, Done, only_over_ssh};
+pub(crate) use command::{Call, Command, Done};
 pub(crate) use permit::Right;

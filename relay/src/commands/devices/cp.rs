@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::exec::BulkOptions;
 use crate::access::selector::Selector;
 use crate::audit::Event;
-use crate::commands::call::{self, Bulk, Call, Command, Right};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::limits::MAX_COPY_PATH;
 use crate::commands::{Done, Failure};
 use crate::model::invalid::Invalid;
@@ -77,12 +77,8 @@ impl Command for Args {
         true
     }
 
-    fn bulk(&self) -> Option<Bulk<'_>> {
-        Some(Bulk::Cp(self))
-    }
-
     async fn run(self, _call: Call<'_, '_>) -> Result<Done, Failure> {
-        Err(call::only_over_ssh())
+        Err(super::only_over_ssh())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::audit::Event;
 use crate::bulk::Pace;
 use crate::bulk::limits::MAX_BULK_PARALLEL;
 use crate::commands::args::ttl;
-use crate::commands::call::{self, Bulk, Call, Command, Right};
+use crate::commands::call::{Call, Command, Right};
 use crate::commands::limits::BULK_PARALLEL;
 use crate::commands::{Done, Failure};
 use crate::model::invalid::Invalid;
@@ -89,12 +89,8 @@ impl Command for Args {
         true
     }
 
-    fn bulk(&self) -> Option<Bulk<'_>> {
-        Some(Bulk::Exec(self))
-    }
-
     async fn run(self, _call: Call<'_, '_>) -> Result<Done, Failure> {
-        Err(call::only_over_ssh())
+        Err(super::only_over_ssh())
     }
 }
 

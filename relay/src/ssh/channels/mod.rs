@@ -6,33 +6,32 @@ pub(crate) mod outlet;
 pub(crate) mod tally;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use russh::ChannelId;
 use russh::server::Session;
-use tracing::{debug, info};
+use thiserror::Error;
+use tracing::info;
 
-use super::connection::Connection;
-use super::console;
-use super::handler::HandlerError;
-use crate::model::request::ProcessRequest;
-use crate::session::admission::Opened;
-use crate::session::client::target::SshTarget;
 use crate::session::input::{
     self as queue, Input, InputBudget, InputReceiver, InputSender, PushError, QueueLevel, allowance,
 };
 use crate::session::limits::TRICKLE_WINDOW;
 use crate::session::output::notice;
-use crate::session::process::start::ProcessAsk;
 use crate::session::refusal::Refusal;
-use crate::ssh::Front;
 use crate::ssh::channels::channel::{ChannelState, Waiting};
-use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::channels::tally::WindowShare;
 use crate::ssh::limits::{MAX_CHANNEL_SENTENCES, MAX_SHOWN_SENTENCE};
 
 /// RFC 4254 section 5.2: `SSH_EXTENDED_DATA_STDERR`.
-const STDERR: u32 = 1;
+pub(crate) const STDERR: u32 = 1;
+
+/// Ends a connection.
+#[derive(Debug, Error)]
+pub(crate) enum HandlerError {
+    /// russh's own reason.
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
 
 /// The channels of one connection.
 #[derive(Debug)]
@@ -122,6 +121,16 @@ impl Channels {
     /// Returns a channel on which nothing was started yet.
     pub(crate) fn waiting(&mut self, id: ChannelId) -> Option<&mut Waiting> {
         self.all.get_mut(&id)?.waiting.as_mut()
+    }
+
+    /// Takes what a channel waits with, to start something there; `None` if something runs there already.
+    pub(crate) fn take_waiting(&mut self, id: ChannelId) -> Option<Waiting> {
+        self.all.get_mut(&id)?.waiting.take()
+    }
+
+    /// Takes the sentences that wait for the next session.
+    pub(crate) fn take_unsaid(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unsaid)
     }
 
     /// Returns how much window a channel's client may have now at most, and the other channel of its connection that
@@ -235,75 +244,6 @@ impl Channels {
             self.unsaid
                 .push(sentence.chars().take(MAX_SHOWN_SENTENCE).collect());
         }
-    }
-
-    /// Starts `work` on a channel, or says why not.
-    ///
-    /// # Errors
-    /// russh's.
-    pub(crate) fn start(
-        &mut self,
-        front: &Arc<Front>,
-        connection: &Arc<Connection>,
-        id: ChannelId,
-        work: ProcessRequest,
-        session: &mut Session,
-    ) -> Result<(), HandlerError> {
-        let Some((principal, _)) = connection.principal().cloned() else {
-            return Ok(());
-        };
-        let Some((work, original_command)) = principal.proof.grant().enforce(work) else {
-            let sentence = "your certificate forces a command, and the one asked for is too long to be handed to it";
-            self.say(id, sentence, session)?;
-            session.channel_failure(id)?;
-            return Ok(());
-        };
-        let waiting = self.all.get_mut(&id).and_then(|state| state.waiting.take());
-        let Some(waiting) = waiting else {
-            // Something runs on this channel already: one request for it is allowed (RFC 4254, 6.5).
-            session.channel_failure(id)?;
-            return Ok(());
-        };
-        session.channel_success(id)?;
-        for sentence in std::mem::take(&mut self.unsaid) {
-            session.extended_data(id, STDERR, notice(&sentence, "\r\n").into_bytes())?;
-        }
-        let outlet = Outlet::new(waiting.write, session.handle());
-        let (front, busy) = (front.clone(), connection.client.busy());
-        match (waiting.opening.take(), waiting.target) {
-            (Some(Opened::Device(way)), SshTarget::Device(login, _)) => {
-                let ask = ProcessAsk {
-                    client: connection.client.clone(),
-                    way: *way,
-                    login,
-                    work,
-                    original_command,
-                    pty: waiting.pty,
-                    env: waiting.env,
-                    agent: waiting.agent,
-                    entered: None,
-                    input: waiting.input,
-                    outlet: Arc::new(outlet),
-                };
-                tokio::spawn(async move {
-                    front.sessions.start(ask).await;
-                    drop(busy);
-                });
-            }
-            (Some(Opened::Console), _) => {
-                let terminal = waiting.pty.map(|pty| pty.size);
-                let input = waiting.input;
-                let connection = connection.clone();
-                tokio::spawn(async move {
-                    console::run(front, &connection, principal, work, input, outlet, terminal)
-                        .await;
-                    drop(busy);
-                });
-            }
-            // A channel is confirmed only after its opening is set.
-            _ => debug!("a request on a channel that leads nowhere"),
-        }
-        Ok(())
     }
 
     fn sender(&mut self, id: ChannelId, input: &Input) -> Option<InputSender> {

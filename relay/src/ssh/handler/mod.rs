@@ -2,6 +2,8 @@
 //! "wants a reply" a channel and OpenSSH sends several requests at once.
 
 mod forwards;
+mod jump;
+mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,12 +15,10 @@ use holdfast_protocol::wire::WindowSize;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Disconnect, Sig};
-use thiserror::Error;
 
-use super::channels::{Channels, Purpose};
+use super::channels::{Channels, HandlerError, Purpose};
 use super::connection::Connection;
 use super::host_keys::{self, ListedKeys};
-use super::jump;
 use super::login::{Login, LoginProof};
 use crate::identity::Principal;
 use crate::model::request::ProcessRequest;
@@ -33,14 +33,6 @@ use crate::ssh::channels::opener::{Confirmed, prohibited};
 use crate::ssh::channels::outlet::{self, Outlet};
 use crate::ssh::login::attempts::Attempts;
 use forwards::ChannelRoute;
-
-/// Ends a connection.
-#[derive(Debug, Error)]
-pub(crate) enum HandlerError {
-    /// russh's own reason.
-    #[error(transparent)]
-    Ssh(#[from] russh::Error),
-}
 
 /// The handler of one SSH connection.
 pub(crate) struct Handler {
@@ -100,16 +92,6 @@ impl Handler {
 }
 
 impl Handler {
-    fn start(
-        &mut self,
-        channel: ChannelId,
-        work: ProcessRequest,
-        session: &mut Session,
-    ) -> Result<(), HandlerError> {
-        self.channels
-            .start(&self.front, &self.connection, channel, work, session)
-    }
-
     /// Routes a channel to its destination, or refuses it.
     fn route(
         &mut self,

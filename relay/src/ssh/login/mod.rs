@@ -12,7 +12,6 @@ use tracing::info;
 
 use super::algorithms;
 use super::connection::Connection;
-use super::server;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::identity::{self as auth, Principal};
@@ -149,7 +148,7 @@ impl Login {
         let LoginProof::Key(source) = self.proof else {
             return Ok(());
         };
-        server::authenticated(&self.front, source);
+        self.front.connections.authenticated(source);
         log_limit::forget(source);
         self.front.sessions.admit(&self.connection.client).await
     }

@@ -4,8 +4,8 @@ use clap::Subcommand;
 use russh::keys::{HashAlg, PublicKey};
 use serde::Serialize;
 
-use super::super::keys;
 use crate::commands::{Caller, Context, Failure, json};
+use crate::identity::keys;
 use crate::state::State;
 
 #[derive(Clone, Debug, clap::Args)]

@@ -7,6 +7,7 @@ use russh::keys::PublicKey;
 use russh::keys::ssh_key::Fingerprint;
 use thiserror::Error;
 
+use crate::commands::Failure;
 use crate::commands::limits::MAX_KEY_ID;
 use crate::identity::keys::{prints, sha1_text, sha256_print, sha256_text};
 use crate::identity::krl::{self, KrlEntry, KrlError};
@@ -34,6 +35,12 @@ pub(crate) enum ListError {
         "{file} line {line}: expected a public key, SHA256:… or SHA1:…; for certificates, make a list with `ssh-keygen -k`"
     )]
     Line { file: String, line: usize },
+}
+
+impl From<ListError> for Failure {
+    fn from(error: ListError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Reads all of it, or nothing. `file` is what to call it. A list without entries says that nothing is revoked; it is

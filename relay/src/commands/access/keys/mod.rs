@@ -6,6 +6,8 @@ use russh::keys::{Algorithm, HashAlg};
 use thiserror::Error;
 
 use crate::access::limits::MIN_RSA_BITS;
+use crate::commands::Failure;
+use crate::identity::keys::line_of;
 use crate::store::UserKey;
 
 /// The longest RSA keys, as with OpenSSH: longer ones cost the relay too much at each login.
@@ -34,6 +36,12 @@ pub(crate) enum KeyFileError {
         line: usize,
         problem: LineError,
     },
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// The fault in one line.
@@ -92,13 +100,6 @@ pub(crate) fn parse(file: &str, text: &[u8]) -> Result<Vec<UserKey>, KeyFileErro
         return Err(KeyFileError::Empty(file));
     }
     Ok(keys)
-}
-
-/// Returns a public key as in a `.pub` file, without a comment.
-pub(crate) fn line_of(key: &PublicKey) -> String {
-    // It was decoded or made here, and its comment is valid text because there is none.
-    let bare = PublicKey::new(key.key_data().clone(), "");
-    bare.to_openssh().unwrap_or_default()
 }
 
 fn parse_line(line: &str) -> Result<UserKey, LineError> {

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::Document;
 use super::users::{UserError, check_user};
+use crate::commands::Failure;
 use crate::commands::limits::MAX_POLICY_USERS;
 use crate::config::one_line;
 use crate::model::form::FormError;
@@ -39,6 +40,12 @@ pub(crate) enum DocumentError {
         what: &'static str,
         most: usize,
     },
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Reads a document. `file` is what to call it.

@@ -1,5 +1,5 @@
-//! The jump way: an SSH connection inside a channel of another one, which the relay answers itself in the
-//! device's name, with a host key that the cluster's SSH host CA certifies.
+//! Host certificates: for the relay's own name, and for the devices in whose names it answers inside jumps. The
+//! cluster's SSH host CA signs them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +9,11 @@ use holdfast_protocol::ids::DeviceName;
 use russh::MethodKind;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::{Certificate, Error};
-use russh::server::{Config, run_stream};
-use tokio::time::{Instant, timeout};
+use russh::server::Config;
 use tracing::warn;
 
 use super::algorithms;
-use super::connection::{Connection, supervise};
-use super::handler::Handler;
-use super::stream::{Guard, GuardedStream};
-use crate::identity::Principal;
 use crate::session::client::target::FLEET_DOMAIN;
-use crate::session::input::InputReceiver;
-use crate::session::output::Output as _;
-use crate::ssh::Front;
-use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::state::{State, random_bytes};
 
@@ -34,7 +25,7 @@ pub(crate) struct HostCertificates {
 
 impl HostCertificates {
     /// Returns the configuration for a device. Without a certificate, for whatever reason, the bare key is shown.
-    fn config(&self, state: &State, device: &DeviceName) -> Arc<Config> {
+    pub(super) fn config(&self, state: &State, device: &DeviceName) -> Arc<Config> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = ready.get(device) {
             return config.clone();
@@ -87,31 +78,4 @@ fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, 
         builder.valid_principal(name.as_str())?;
     }
     builder.sign(&state.ssh_ca)
-}
-
-/// Serves the connection inside a channel to its end.
-pub(crate) async fn run(
-    front: Arc<Front>,
-    outer: Arc<Connection>,
-    principal: Principal,
-    device: DeviceName,
-    input: InputReceiver,
-    outlet: Outlet,
-) {
-    let config = front.host_certificates.config(&front.state, &device);
-    let grace = front.login_grace;
-    let deadline = Instant::now() + grace;
-    let guard = Guard::default();
-    let connection = Connection::inside(&outer, guard.clone());
-    let _busy = outer.client.busy();
-    let inside = tokio::io::join(input, outlet.writer());
-    let handler = Handler::inner(front, connection.clone(), principal, device);
-    let guarded = GuardedStream::new(inside, guard);
-    let began = timeout(grace, run_stream(config, guarded, handler)).await;
-    if let Ok(Ok(session)) = began {
-        // Why it ended is reported by the connection around it, which ends with it.
-        let _ = supervise(&connection, session, deadline, grace).await;
-    }
-    let _ = outlet.eof().await;
-    outlet.close().await;
 }
