@@ -8,7 +8,6 @@
 mod boot;
 mod clock;
 mod commands;
-mod forwards;
 pub(crate) mod limits;
 mod open;
 mod recorder;
@@ -17,10 +16,9 @@ mod sftp;
 pub mod spool_fs;
 mod status;
 pub mod upload;
-mod writer;
 
 pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
 pub use status::SpoolStatus;
 
-pub(crate) use forwards::{ByteCounters, ForwardBeginning, LoggedForward};
+pub(crate) use recorder::forwards::{ByteCounters, ForwardBeginning, LoggedForward};
 pub(crate) use session::{NotRecordable, Recording};

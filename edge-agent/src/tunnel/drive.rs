@@ -15,7 +15,7 @@ use super::Agent;
 use super::address;
 use super::control::ControlStreamError;
 use super::dial::{bind_for, source_address};
-use super::establish::{EstablishedTunnel, establish};
+use super::establish::{EstablishedTunnel, TunnelEvent, establish};
 use crate::os::runtime;
 use crate::recording::RecordingDevice;
 use crate::recording::upload::{self, UPLOAD_MINOR};
@@ -31,18 +31,6 @@ pub(super) enum TunnelEnd {
     Drained(Duration),
     /// A newer one is established.
     Replaced(Box<EstablishedTunnel>),
-}
-
-/// An event that the driver reacts to.
-pub(super) enum TunnelEvent {
-    Message(Result<RelayMessage, ControlStreamError>),
-    SessionsChanged,
-    RoutesChanged,
-    /// A relay has answered a second dial: a new tunnel could be had.
-    Reached,
-    Dialled(Box<EstablishedTunnel>),
-    Closed(String),
-    Timeout,
 }
 
 struct TunnelDriver<'a> {

@@ -13,7 +13,6 @@ use thiserror::Error;
 
 use super::control::{self, ControlStreamError, RelayReceiver, RelaySender};
 use super::dial::{DialError, DialledRelay, dial};
-use super::drive::TunnelEvent;
 use super::{Agent, random};
 use crate::recording::RecordingDevice;
 use crate::tunnel::limits::OLD_TUNNEL_GRACE;
@@ -30,6 +29,18 @@ pub(super) struct EstablishedTunnel {
     pub welcome: Welcome,
     /// The relay's address as the roster names it.
     pub address: String,
+}
+
+/// An event that the driver of a tunnel reacts to.
+pub(super) enum TunnelEvent {
+    Message(Result<RelayMessage, ControlStreamError>),
+    SessionsChanged,
+    RoutesChanged,
+    /// A relay has answered a second dial: a new tunnel could be had.
+    Reached,
+    Dialled(Box<EstablishedTunnel>),
+    Closed(String),
+    Timeout,
 }
 
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::open::{decode_open, encode_open};
+use super::open::{OPEN, decode_open, encode_open};
 use super::{CodecError, decode_body, encode_body};
 use crate::ids::Login;
 use crate::limits::{MAX_ACCOUNT_NAMES, MAX_DATA_FRAME, MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
@@ -12,7 +12,6 @@ use crate::wire::{Exit, Incoming, Open, SessionRefusal, Signal, WindowSize};
 /// Length of the header before each frame's body.
 pub const HEADER_LEN: usize = 4;
 
-pub(super) const OPEN: u8 = 0;
 const ACCEPTED: u8 = 1;
 const REFUSED: u8 = 2;
 const STDIN: u8 = 3;

@@ -4,11 +4,13 @@ use alloc::vec::Vec;
 
 use serde::Deserialize;
 
-use super::frame::OPEN;
 use super::{CodecError, encode_body};
 use crate::ids::SessionId;
 use crate::limits::{MAX_DENIED_LOGINS, MAX_OPEN_MESSAGE};
 use crate::wire::{ChainKey, ForwardLogRef, Open, RecordingMode, RecordingTerms, StdinMode};
+
+/// The kind of its frame.
+pub(super) const OPEN: u8 = 0;
 
 /// The terms of a recording that are sent where there is none and later parts follow.
 const UNRECORDED: RecordingTerms = RecordingTerms {

@@ -3,10 +3,26 @@
 //! `aws-lc-rs` they are those of the library that a program has for TLS anyway, in assembly; without, they are
 //! in pure Rust, which runs everywhere.
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 pub(super) use portable::{Mac, sha256};
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(super) use tls::{Mac, sha256};
+
+/// The tag of one frame.
+pub type Tag = [u8; 32];
+
+/// A place on a stream's chain, between two frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestPoint {
+    /// Frames before it.
+    pub frames: u64,
+    /// Bytes before it.
+    pub bytes: u64,
+    /// The chain's value.
+    pub value: [u8; 32],
+}
 
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod tls {

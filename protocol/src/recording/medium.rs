@@ -3,9 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use embedded_io::{Error as _, ErrorKind};
+use embedded_io::ErrorKind;
 
-use super::spool::SpoolWork;
 use crate::ids::SessionId;
 
 /// The kind of error that says that there is no space, or that a quota is used up. `embedded-io` has no
@@ -97,39 +96,6 @@ pub struct MediumEntry {
     pub length: u64,
     /// Holds when it was last written, in seconds since 1970 by the device's clock.
     pub modified: i64,
-}
-
-/// Does what the spool asks for, and gives how much space is free then.
-///
-/// # Errors
-/// The kind of what went wrong; give it to the spool.
-pub fn perform<M: Medium>(medium: &mut M, work: &SpoolWork) -> Result<u64, ErrorKind> {
-    let outcome = match work {
-        SpoolWork::Write(write) => {
-            let name = FileName::Segment(write.segment);
-            let created = if write.at == 0 {
-                medium.create(name)
-            } else {
-                Ok(())
-            };
-            created
-                .and_then(|()| medium.append(name, write.at, &write.bytes))
-                .and_then(|()| {
-                    if write.sync {
-                        medium.sync(name)
-                    } else {
-                        Ok(())
-                    }
-                })
-        }
-        SpoolWork::Remove(segment) => medium.remove(FileName::Segment(*segment)),
-        SpoolWork::SetAside(segment) => {
-            medium.rename(FileName::Segment(*segment), FileName::Bad(*segment))
-        }
-    };
-    outcome
-        .and_then(|()| medium.free())
-        .map_err(|error| error.kind())
 }
 
 impl FileName {

@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::error::FollowError;
 use super::fields::SftpFields;
-use super::follow::FollowError;
 use super::kind::{self, OPEN_AS};
 use super::operation::{FileAction, FileOutcome, Operation};
 use super::{WRITING, stream};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::SftpFields;
-use super::follow::FollowError;
+use super::error::FollowError;
 use super::kind::{DATA, WRITE};
 use crate::limits::{MAX_SFTP_HANDLE, MAX_SFTP_PACKET, MAX_SFTP_PREFIX};
 

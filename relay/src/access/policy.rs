@@ -11,11 +11,11 @@ use holdfast_protocol::forward::{
 use holdfast_protocol::ids::Login;
 
 use crate::access::limits::{DEFAULT_CONTENT_BYTES, DEFAULT_IDLE_TIMEOUT};
+use crate::model::role::rule::{LabelRule, LoginRule, Request, Rule};
 use crate::model::role::{
     ContentBound, Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName,
     StdinMode,
 };
-use crate::model::rule::{LabelRule, LoginRule, Request, Rule};
 use crate::model::sftp::SftpConstraints;
 use crate::store::Labels;
 

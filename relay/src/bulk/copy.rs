@@ -2,6 +2,7 @@
 //! new one under its name, and never half of it: written beside, brought to the disk, renamed.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use holdfast_protocol::escape::EscapedBytes;
@@ -12,8 +13,8 @@ use holdfast_protocol::sftp::kind::{
 use holdfast_protocol::sftp::stream::{Packets, SeenPacket};
 use thiserror::Error;
 
-use super::job::Copy;
 use crate::bulk::limits::{COPY_PACKET, COPY_PACKETS};
+use crate::bulk::payload::Payload;
 use crate::hex::hex;
 use crate::session::input::{Input, InputSender};
 use crate::session::output::{Gathered, Piece};
@@ -38,6 +39,17 @@ const FOLDER: u32 = 0o040_000;
 
 /// Longest name of a file on the systems that agents run on.
 const MAX_NAME: usize = 255;
+
+/// A file, and where it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    /// The contents.
+    pub file: Arc<Payload>,
+    /// Its path; from the login's home, if it does not begin with a slash.
+    pub path: String,
+    /// Its mode; `None`: that of the file it replaces, or what the device gives new ones.
+    pub mode: Option<u32>,
+}
 
 /// One file's way onto one device.
 pub(super) struct Put<'a> {

@@ -12,10 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::BulkCaller;
-use super::copy::Put;
+use super::copy::{Copy, Put};
 use super::lines::{Beginning, DeviceLines, Line};
 use super::outcome::BulkOutcome;
-use super::payload::Payload;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
@@ -35,17 +34,6 @@ pub(crate) enum BulkRequest {
     Exec(Bytes),
     /// Put a file there.
     Copy(Copy),
-}
-
-/// A file, and where it goes.
-#[derive(Clone, Debug)]
-pub(crate) struct Copy {
-    /// The contents.
-    pub file: Arc<Payload>,
-    /// Its path; from the login's home, if it does not begin with a slash.
-    pub path: String,
-    /// Its mode; `None`: that of the file it replaces, or what the device gives new ones.
-    pub mode: Option<u32>,
 }
 
 /// A device's part of an order.

@@ -36,7 +36,8 @@ use crate::session::client::Client;
 use crate::session::refusal::Refusal;
 use crate::store::Device;
 
-pub(crate) use job::{BulkRequest, Copy};
+pub(crate) use copy::Copy;
+pub(crate) use job::BulkRequest;
 pub(crate) use payload::{Payload, PayloadError, PayloadSlots};
 pub(crate) use turns::Pace;
 

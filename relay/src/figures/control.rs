@@ -12,8 +12,8 @@ use crate::access::decision::{Facts, reach};
 use crate::access::policy::{Ability, Subject};
 use crate::clock::Timestamp;
 use crate::model::quota::Quota;
+use crate::model::role::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::model::role::{Role, RoleName};
-use crate::model::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::store::devices::Presence;
 use crate::store::{Device, Durability, Labels, LeaseRow, PresenceState, RelayId, Store, User};
 use holdfast_protocol::ids::{

@@ -10,7 +10,6 @@ pub(crate) mod lock;
 pub(crate) mod quota;
 pub(crate) mod request;
 pub(crate) mod role;
-pub(crate) mod rule;
 pub(crate) mod sftp;
 pub(crate) mod snapshot;
 pub(crate) mod source;

@@ -2,6 +2,7 @@
 //! the relay stand in [`presets`].
 
 pub(crate) mod presets;
+pub(crate) mod rule;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,9 +14,9 @@ use holdfast_protocol::wire;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::rule::Rule;
 use super::sftp::SftpOptions;
 use crate::model::limits::MAX_ROLE_NAME;
+use crate::model::role::rule::Rule;
 
 /// A role: who has it may do what an allow rule names and no deny rule does.
 #[derive(Clone, Debug, PartialEq, Eq)]

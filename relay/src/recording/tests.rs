@@ -9,7 +9,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
 use holdfast_protocol::limits::MAX_UPLOAD_CHUNK;
 use holdfast_protocol::recording::medium::{self, FileName, Medium, SegmentName};
 use holdfast_protocol::recording::record::{self, EndReason, RecordingStart, StartedWork, Stream};
-use holdfast_protocol::recording::spool::{Accept, Begin, DataPiece, Spool, SpoolConfig};
+use holdfast_protocol::recording::spool::{self, Accept, Begin, DataPiece, Spool, SpoolConfig};
 use holdfast_protocol::wire::{
     Exit, OfferedSegment, ProcessRequest, RecordingMode, RecordingTerms, SegmentBytes,
     SessionRequest, StdinMode, UploadAnswer, UploadMessage,
@@ -371,7 +371,7 @@ impl Device {
 
     fn work(&mut self) {
         while let Some(work) = self.spool.poll_work(NOW) {
-            let done = medium::perform(&mut self.files, &work);
+            let done = spool::perform(&mut self.files, &work);
             self.spool.handle_done(NOW, work, done);
         }
     }

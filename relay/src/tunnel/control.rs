@@ -1,12 +1,19 @@
-//! The control stream: whole messages in, whole messages out.
+//! The control stream: whole messages in, whole messages out; and a device that has opened one.
 
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::tunnel::control::{ControlOrder, ControlViolation};
-use holdfast_protocol::wire::{AgentMessage, RelayMessage};
+use holdfast_protocol::wire::{AgentMessage, Hello, Instance, Refusal, RelayMessage};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::warn;
 
+use crate::limits::FINAL_STATUS_TIMEOUT;
+use crate::log_limit::{self, LimitedLine};
+use crate::model::source::Source;
 use crate::tunnel::limits::{CONTROL_PRIORITY, CONTROL_READ};
 
 /// The reason why the control stream is of no more use.
@@ -103,5 +110,38 @@ impl ControlReceiver {
                 Ok(None) | Err(_) => return Err(ControlError::Closed),
             }
         }
+    }
+}
+
+/// A connection whose key is proved and whose control stream is open.
+pub(crate) struct DialingDevice {
+    /// The connection.
+    pub connection: Connection,
+    /// The key that it proved to have.
+    pub key: PublicKey,
+    /// The control stream to it.
+    pub send: ControlSender,
+    /// The control stream from it.
+    pub receive: ControlReceiver,
+    /// The first message of the device.
+    pub hello: Hello,
+    /// The run of the agent; an older one does not say.
+    pub instance: Option<Instance>,
+    /// Its place among those that are no members yet.
+    pub handshake: OwnedSemaphorePermit,
+}
+
+/// Says why not, and waits a moment so that it arrives before the connection is closed.
+pub(crate) async fn refuse(caller: DialingDevice, why: Refusal) {
+    let (why, address) = (
+        RelayMessage::Refused(why),
+        caller.connection.remote_address(),
+    );
+    if timeout(FINAL_STATUS_TIMEOUT, caller.send.send_last(&why))
+        .await
+        .is_err()
+        && let Some(left_out) = log_limit::admits(LimitedLine::Refusal, Source::of(address.ip()))
+    {
+        warn!(%address, left_out, "the reason was not delivered to a refused device");
     }
 }

@@ -9,8 +9,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Tunnels;
-use super::control::ControlError;
-use super::listen::{DialingDevice, refuse};
+use super::control::{ControlError, DialingDevice, refuse};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::log_limit::{self, LimitedLine};

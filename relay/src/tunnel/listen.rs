@@ -5,26 +5,23 @@ mod joins;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::tunnel::congestion::quinn::Factory;
 use holdfast_protocol::tunnel::control::ControlViolation;
-use holdfast_protocol::wire::{
-    AgentMessage, CloseCode, Hello, Instance, Intent, Refusal, RelayMessage,
-};
+use holdfast_protocol::wire::{AgentMessage, CloseCode, Intent, Refusal};
 use quinn::{
-    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
+    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustix::net::sockopt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use self::joins::Joins;
 use super::Tunnels;
-use super::control::{self, ControlError, ControlReceiver, ControlSender};
+use super::control::{self, ControlError, DialingDevice, refuse};
 use super::keys::{ResetKey, TokenKey};
 use super::socket::{NotedIds, TunnelSocket};
 use super::{enroll, member, tls};
@@ -35,24 +32,6 @@ use crate::tunnel::limits::{
     CONNECTION_WINDOW, HELLO_TIMEOUT, MAX_DEVICE_STREAMS, MAX_HANDSHAKES, RESET_INTERVAL,
     RETRY_ABOVE_HANDSHAKES, SEND_WINDOW, STREAM_WINDOW, TUNNEL_RECEIVE_QUEUE,
 };
-
-/// A connection whose key is proved and whose control stream is open.
-pub(crate) struct DialingDevice {
-    /// The connection.
-    pub connection: Connection,
-    /// The key that it proved to have.
-    pub key: PublicKey,
-    /// The control stream to it.
-    pub send: ControlSender,
-    /// The control stream from it.
-    pub receive: ControlReceiver,
-    /// The first message of the device.
-    pub hello: Hello,
-    /// The run of the agent; an older one does not say.
-    pub instance: Option<Instance>,
-    /// Its place among those that are no members yet.
-    pub handshake: OwnedSemaphorePermit,
-}
 
 /// Places for devices that are not welcomed, enrolled or refused yet.
 #[derive(Clone, Debug)]
@@ -221,24 +200,6 @@ async fn serve(tunnels: Arc<Tunnels>, caller: DialingDevice, joins: &Joins<Sourc
         }
     };
     connection.close((code as u32).into(), b"");
-}
-
-/// Says why not, and waits a moment so that it arrives before the connection is closed.
-pub(crate) async fn refuse(caller: DialingDevice, why: Refusal) {
-    let (why, address) = (
-        RelayMessage::Refused(why),
-        caller.connection.remote_address(),
-    );
-    if timeout(
-        crate::limits::FINAL_STATUS_TIMEOUT,
-        caller.send.send_last(&why),
-    )
-    .await
-    .is_err()
-        && let Some(left_out) = log_limit::admits(LimitedLine::Refusal, Source::of(address.ip()))
-    {
-        warn!(%address, left_out, "the reason was not delivered to a refused device");
-    }
 }
 
 fn transport() -> TransportConfig {

@@ -13,8 +13,7 @@ use tracing::{info, warn};
 
 use super::Tunnels;
 use super::clones::Run;
-use super::control::{ControlError, ControlReceiver, ControlSender};
-use super::listen::{DialingDevice, refuse};
+use super::control::{ControlError, ControlReceiver, ControlSender, DialingDevice, refuse};
 use super::registry::Tunnel;
 use crate::audit::{CLOCK_SKEW, DeviceFacts, Event, EventKind};
 use crate::clock::Timestamp;

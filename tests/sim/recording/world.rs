@@ -8,13 +8,13 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use holdfast_protocol::limits::{EXPECT_WITHIN, MINOR_VERSION, WRITE_DELAY};
 use holdfast_protocol::recording::chain::ChainKey;
 use holdfast_protocol::recording::ingest::UploadStream;
-use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName, perform};
+use holdfast_protocol::recording::medium::{FileName, Medium, SegmentName};
 use holdfast_protocol::recording::record::{
     EndReason, Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
     RecordingStart, StartedWork, Stream,
 };
 use holdfast_protocol::recording::spool::{
-    Accept, Begin, DataPiece, Recovered, Spool, SpoolConfig, SpoolWork, Sync, Unavailable,
+    Accept, Begin, DataPiece, Recovered, Spool, SpoolConfig, SpoolWork, Sync, Unavailable, perform,
 };
 use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
 use holdfast_protocol::wire::{

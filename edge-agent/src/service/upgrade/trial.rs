@@ -18,13 +18,10 @@ use thiserror::Error;
 use super::disk::Real;
 use super::plan::{Counter, Journal, ProgramStart, UpgradePhase};
 use super::swap::{self, SwapError, UpgradePaths};
-use super::watch;
+use super::watch::{self, unmarked};
 use crate::service::status::Successor;
 use crate::tunnel::status::TunnelStatus;
 use crate::{info, warn};
-
-/// The suffix that the kernel adds to the path of a program whose file was replaced.
-const REPLACED: &str = " (deleted)";
 
 /// The upgrades of an agent that runs. It holds the lock of its state folder: no other process writes the journal.
 #[derive(Debug)]
@@ -71,12 +68,6 @@ pub enum TrialError {
 /// Without `/proc`.
 pub fn own_program() -> io::Result<PathBuf> {
     env::current_exe().map(unmarked)
-}
-
-/// Returns the path of a program as it was before its file was replaced.
-pub(super) fn unmarked(path: PathBuf) -> PathBuf {
-    let replaced = path.to_str().and_then(|path| path.strip_suffix(REPLACED));
-    replaced.map(PathBuf::from).unwrap_or(path)
 }
 
 impl Upgrades {

@@ -14,7 +14,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::disk::Real;
 use super::plan::{Counter, ProgramStart, UpgradePhase};
 use super::swap::{self, SwapError, UpgradePaths};
-use super::trial;
 use crate::os::state::{StateDir, StateDirError, StateLock};
 use crate::service::limits::{TAKE_OVER_TIMEOUT, WATCH_INTERVAL, WATCH_MARGIN};
 use crate::session::launch::close_inherited;
@@ -23,8 +22,17 @@ use crate::warn;
 /// The command that the device's init runs before each start of the agent.
 pub const GUARD: &str = "internal-guard";
 
+/// The suffix that the kernel adds to the path of a program whose file was replaced.
+const REPLACED: &str = " (deleted)";
+
 /// The command that stays aside.
 pub const WATCH: &str = "internal-watch";
+
+/// Returns the path of a program as it was before its file was replaced.
+pub(super) fn unmarked(path: PathBuf) -> PathBuf {
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(REPLACED));
+    replaced.map(PathBuf::from).unwrap_or(path)
+}
 
 /// Counts a start before it is made, and restores the old program after too many. In any case the start goes
 /// on.
@@ -175,7 +183,7 @@ fn lock_by_force(places: &UpgradePaths) -> Option<StateLock> {
 /// Returns whether the process runs this program: a number alone may have come to mean another process.
 fn runs(pid: Pid, program: &Path) -> bool {
     let link = format!("/proc/{}/exe", pid.as_raw_nonzero());
-    std::fs::read_link(link).is_ok_and(|path| trial::unmarked(path) == program)
+    std::fs::read_link(link).is_ok_and(|path| unmarked(path) == program)
 }
 
 /// Returns the path of the program of the last upgrade.

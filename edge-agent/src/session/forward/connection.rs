@@ -14,16 +14,13 @@ use rustix::net::sockopt::set_socket_linger;
 use smol::Async;
 
 use super::log::{coming, host_and_port, out};
-use super::{ForwardAccount, ForwardDriver};
+use super::{BROKEN_OFF, ForwardAccount, ForwardDriver};
 use crate::recording::ForwardBeginning;
 use crate::session::dial::{self, DialledTarget};
 use crate::session::limits::BULK_PRIORITY;
 use crate::session::pump::InputSink;
 use crate::session::registry::SlotKind;
 use crate::session::unix;
-
-/// The exit of a forward's connection that its other end reset.
-pub(super) const BROKEN_OFF: Exit = Exit::Status(1);
 
 impl ForwardDriver {
     /// Starts a forward by dialling.

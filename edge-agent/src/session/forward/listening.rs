@@ -10,7 +10,7 @@ use holdfast_protocol::recording::record::ForwardDirection;
 use holdfast_protocol::wire::{Incoming, Listen, SessionRefusal, SocketPath};
 use smol::Timer;
 
-use super::connection::BROKEN_OFF;
+use super::BROKEN_OFF;
 use super::log::host_and_port;
 use super::{ForwardAccount, ForwardDriver};
 use crate::recording::ForwardBeginning;

@@ -10,8 +10,7 @@ use holdfast_protocol::recording::record::{EndReason, ForwardDirection, ForwardE
 use holdfast_protocol::wire::{Exit, Open, SessionRefusal};
 use smol::Timer;
 
-use super::ForwardDriver;
-use super::connection::BROKEN_OFF;
+use super::{BROKEN_OFF, ForwardDriver};
 use crate::recording::{ForwardBeginning, LoggedForward, NotRecordable};
 use crate::session::arrivals::{AcceptedConnection, ArrivedAt};
 use crate::session::limits::FORWARDS_GRACE;

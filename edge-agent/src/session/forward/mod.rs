@@ -15,12 +15,14 @@ use holdfast_protocol::session::{DeviceForward, ForwardAction, ForwardKind};
 use holdfast_protocol::wire::{Exit, ForwardLogRef, ForwardRequest, Open, SessionRefusal};
 use smol::Async;
 
-use self::connection::BROKEN_OFF;
 use self::listening::ListenTarget;
 use super::pump::{PeerGone, Pump, PumpEvent, Turn};
 use super::registry::{AgentSessions, SessionSlot};
 use crate::os::accounts;
 use crate::recording::LoggedForward;
+
+/// The exit of a forward's connection that its other end reset.
+const BROKEN_OFF: Exit = Exit::Status(1);
 
 /// One forward.
 pub(super) struct ForwardDriver {

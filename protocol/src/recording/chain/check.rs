@@ -1,6 +1,7 @@
 //! A recording against what the relay knows of the session.
 
-use super::facts::{Contradiction, FactCheck};
+use super::contradiction::Contradiction;
+use super::facts::FactCheck;
 use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
 use super::{CONTROL, Chain, ChainKey, Expectation, SentControl};
 use crate::recording::record::{ContentEnds, Event, Gap, Record, RecordingEnd, Stream};

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::Contradiction;
+use super::contradiction::Contradiction;
 use super::lane::Unproved;
 use crate::limits::MAX_FORWARDS_OF_RECORDING;
 use crate::recording::record::{

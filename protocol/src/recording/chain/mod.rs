@@ -8,6 +8,7 @@
 
 mod check;
 mod content;
+mod contradiction;
 mod expect;
 mod facts;
 mod forwards;
@@ -19,31 +20,18 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Mac;
+pub use super::digest::{DigestPoint, Tag};
 use super::record::Stream;
 use crate::limits::MAX_CHECKPOINTS;
 
 pub use check::{Assessment, Checker, StreamProof};
 pub use content::{ContentEnd, ContentPoints};
+pub use contradiction::{Contradiction, Fact};
 pub use expect::{Closing, ControlDigest, Expectation, RecordedKind, SentControl, SessionStart};
-pub use facts::{Contradiction, Fact};
 pub use forwards::{SeenForward, SeenForwards};
 pub use lane::Unproved;
 
 pub use crate::wire::ChainKey;
-
-/// The tag of one frame.
-pub type Tag = [u8; 32];
-
-/// A place on a stream's chain, between two frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DigestPoint {
-    /// Frames before it.
-    pub frames: u64,
-    /// Bytes before it.
-    pub bytes: u64,
-    /// The chain's value.
-    pub value: [u8; 32],
-}
 
 /// The number, beside those of the three streams, of the chain over what the relay sends beside data.
 const CONTROL: u8 = 3;

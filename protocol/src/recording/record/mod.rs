@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::codec::{RecordError, decode};
 pub use self::file::{FileKind, FileOperation};
 pub use self::forward::{ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, SSH_AGENT};
-use super::chain::{DigestPoint, Tag};
+use super::digest::{DigestPoint, Tag};
 use crate::codec::frame::DataStream;
 use crate::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use crate::limits::{MAX_ENV, MAX_ENV_NAME, MAX_RECORD_COMMAND};

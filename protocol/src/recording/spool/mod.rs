@@ -33,7 +33,7 @@ use live::LiveRecording;
 pub use recover::{Recovered, TornEnd};
 use share::SpoolShare;
 pub use unavailable::Unavailable;
-pub use work::{SpoolWork, SpoolWrite};
+pub use work::{SpoolWork, SpoolWrite, perform};
 
 /// Describes how a spool behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

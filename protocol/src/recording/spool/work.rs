@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use embedded_io::ErrorKind;
+use embedded_io::{Error as _, ErrorKind};
 
 use super::{EndedRecording, FileState, Spool, SpoolFile, Sync};
 use crate::ids::SessionId;
-use crate::recording::medium::SegmentName;
+use crate::recording::medium::{FileName, Medium, SegmentName};
 use crate::recording::record::EndReason;
 use crate::recording::segment::SegmentLink;
 use crate::wire::SegmentLost;
@@ -38,6 +38,39 @@ pub struct SpoolWrite {
     pub(super) link: SegmentLink,
 }
 
+/// Does what the spool asks for, and gives how much space is free then.
+///
+/// # Errors
+/// The kind of what went wrong; give it to the spool.
+pub fn perform<M: Medium>(medium: &mut M, work: &SpoolWork) -> Result<u64, ErrorKind> {
+    let outcome = match work {
+        SpoolWork::Write(write) => {
+            let name = FileName::Segment(write.segment);
+            let created = if write.at == 0 {
+                medium.create(name)
+            } else {
+                Ok(())
+            };
+            created
+                .and_then(|()| medium.append(name, write.at, &write.bytes))
+                .and_then(|()| {
+                    if write.sync {
+                        medium.sync(name)
+                    } else {
+                        Ok(())
+                    }
+                })
+        }
+        SpoolWork::Remove(segment) => medium.remove(FileName::Segment(*segment)),
+        SpoolWork::SetAside(segment) => {
+            medium.rename(FileName::Segment(*segment), FileName::Bad(*segment))
+        }
+    };
+    outcome
+        .and_then(|()| medium.free())
+        .map_err(|error| error.kind())
+}
+
 impl Spool {
     /// Returns the next action on the medium.
     pub fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
@@ -59,7 +92,7 @@ impl Spool {
         Some(work)
     }
 
-    /// Notes that work was done, or failed. `outcome` is what [`perform`](crate::recording::medium::perform) gave.
+    /// Notes that work was done, or failed. `outcome` is what [`perform`] gave.
     pub fn handle_done(&mut self, now: Duration, work: SpoolWork, outcome: Result<u64, ErrorKind>) {
         if let Ok(free) = outcome {
             self.free = free;

@@ -12,18 +12,16 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-mod error;
 mod outcome;
 
 use self::outcome::{FollowedFile, status};
 use super::VERSION;
+use super::error::FollowError;
 use super::kind;
 use super::operation::{FileOutcome, Operation};
 use super::pending::Pending;
 use super::stream::{Packets, SeenPacket};
 use crate::limits::{MAX_SFTP_PENDING, SFTP_PENDING_COST, SFTP_RECORDED_PER_BYTE};
-
-pub use self::error::FollowError;
 
 /// The observation of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::role::rule::{LabelRule, LoginRule, Rule};
 use super::role::{
     ContentBound, Forwarding, IdleTimeout, Limits, MaxSession, OnDisconnect, RecordingMode, Role,
     RoleName, StdinMode,
 };
-use super::rule::{LabelRule, LoginRule, Rule};
 use super::sftp::{SftpOptions, SftpRoot};
 use crate::model::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
 use crate::model::role::Ability;

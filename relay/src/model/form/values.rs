@@ -21,11 +21,11 @@ use crate::model::limits::{
     MAX_IDLE_TIMEOUT, MAX_MAX_SESSION, MAX_RULE_LABELS, MAX_RULE_VALUES, MIN_IDLE_TIMEOUT,
     MIN_MAX_SESSION,
 };
+use crate::model::role::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
 use crate::model::role::{
     Ability, ContentBound, IdleTimeout, MaxSession, OnDisconnect, RecordingMode, RoleName,
     StdinMode,
 };
-use crate::model::rule::{LabelRule, LoginRule, ValuePattern, ValueRule};
 
 /// Any key, or any value.
 const ANY: &str = "*";

@@ -1,7 +1,7 @@
 //! The roles that every relay has. They cannot be changed: who wants another one gives it another name.
 
+use crate::model::role::rule::{LabelRule, LoginRule, Rule};
 use crate::model::role::{Ability, Role, RoleName};
-use crate::model::rule::{LabelRule, LoginRule, Rule};
 
 /// Everything: every command, every login on every device.
 pub(crate) const ADMIN: &str = "admin";

@@ -213,7 +213,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
     // Its agent is killed: what is written stays.
     let later = NOW + Duration::from_secs(60);
     while let Some(work) = device.spool.poll_work(later) {
-        let done = medium::perform(&mut device.files, &work);
+        let done = spool::perform(&mut device.files, &work);
         device.spool.handle_done(later, work, done);
     }
     device.restart();

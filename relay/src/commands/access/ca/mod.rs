@@ -3,8 +3,6 @@
 mod host_key;
 mod list;
 
-pub(crate) use list::ListError;
-
 use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
 use serde::Serialize;

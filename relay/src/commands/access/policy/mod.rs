@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::form::{FormText, RoleForm};
 use crate::model::role::RoleName;
 
-pub(crate) use read::{DocumentError, read};
+pub(crate) use read::read;
 pub(crate) use users::{check_email, check_principal};
 pub(crate) use write::{roles_toml, users_toml};
 

@@ -5,8 +5,8 @@ use crate::access::policy::{Ability, Subject};
 use crate::commands::access::ca;
 use crate::commands::answer::table::count;
 use crate::model::presets::{is_preset, preset};
+use crate::model::role::rule::{LabelRule, Rule};
 use crate::model::role::{IdleTimeout, Role};
-use crate::model::rule::{LabelRule, Rule};
 use crate::store::{Store, StoreError, UserRow};
 
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {

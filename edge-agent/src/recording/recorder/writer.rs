@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use embedded_io::ErrorKind;
 use holdfast_protocol::limits::WRITE_RETRY;
-use holdfast_protocol::recording::medium::{FileName, Medium as _, perform};
-use holdfast_protocol::recording::spool::SpoolWork;
+use holdfast_protocol::recording::medium::{FileName, Medium as _};
+use holdfast_protocol::recording::spool::{SpoolWork, perform};
 use holdfast_protocol::wire::SegmentLost;
 
-use super::recorder::{Recorder, RecorderState, SegmentRead};
-use super::spool_fs::Folder;
+use super::{Recorder, RecorderState, SegmentRead};
+use crate::recording::spool_fs::Folder;
 
 /// Works until the recorder stops and everything is written.
 pub(super) fn work(recorder: &Arc<Recorder>, mut folder: Folder) {

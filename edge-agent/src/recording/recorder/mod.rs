@@ -1,5 +1,8 @@
 //! The recorder of an agent: one spool, one thread that writes, and what `status` says of it.
 
+pub(super) mod forwards;
+mod writer;
+
 use crate::os::clock;
 use crate::os::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +22,12 @@ use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPol
 use holdfast_protocol::wire::{SegmentLost, SegmentRefused, UploadAnswer, UploadMessage};
 use smol::Timer;
 
-use super::clock::{minute_of_day, trusted_clock};
-use super::commands::Commands;
-use super::forwards::OpenForwards;
-use super::open::open_spool;
-use super::spool_fs::Folder;
-use super::writer;
+use self::forwards::OpenForwards;
+use crate::recording::clock::{minute_of_day, trusted_clock};
+use crate::recording::commands::Commands;
 use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
+use crate::recording::open::open_spool;
+use crate::recording::spool_fs::Folder;
 use crate::warn;
 
 /// Describes where recordings wait, and when they are uploaded.
@@ -81,53 +83,53 @@ pub struct RecordingDevice {
 pub struct Recorder {
     state: Mutex<RecorderState>,
     /// Wakes the thread that writes.
-    pub(super) work: Condvar,
+    pub(in crate::recording) work: Condvar,
     /// Notified when work was done, or something waits for the relay.
-    pub(super) changed: event_listener::Event,
-    pub(super) folder: PathBuf,
+    pub(in crate::recording) changed: event_listener::Event,
+    pub(in crate::recording) folder: PathBuf,
     volatile: bool,
     /// The spool's time begins here.
     epoch: Instant,
     /// Holds when data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
-    pub(super) commands: Commands,
+    pub(in crate::recording) commands: Commands,
     /// Notified when a forward that is recorded in a shared log begins or ends, or can't.
-    pub(super) forwards: event_listener::Event,
+    pub(in crate::recording) forwards: event_listener::Event,
 }
 
 /// The data behind the lock. It is never held during I/O.
 #[derive(Debug)]
-pub(super) struct RecorderState {
+pub(in crate::recording) struct RecorderState {
     /// Or why there is none.
-    pub(super) spool: Result<Spool, String>,
-    pub(super) device: RecordingDevice,
+    pub(in crate::recording) spool: Result<Spool, String>,
+    pub(in crate::recording) device: RecordingDevice,
     /// Sessions that are being recorded.
-    pub(super) live: BTreeSet<SessionId>,
+    pub(in crate::recording) live: BTreeSet<SessionId>,
     /// The open forwards of each shared log.
-    pub(super) forwards: BTreeMap<SessionId, OpenForwards>,
+    pub(in crate::recording) forwards: BTreeMap<SessionId, OpenForwards>,
     uploader: Uploader,
     /// Counts upload streams: what was read for an older one is of no use.
     stream: u64,
     /// The block that the uploader wants read.
-    pub(super) wanted: Option<SegmentRead>,
+    pub(in crate::recording) wanted: Option<SegmentRead>,
     /// The block that it sends next.
     outgoing: Option<UploadMessage>,
     /// Until when the writer sleeps; `None` while it works.
-    pub(super) sleeps_until: Option<Duration>,
-    pub(super) stopping: bool,
-    pub(super) stopped: bool,
+    pub(in crate::recording) sleeps_until: Option<Duration>,
+    pub(in crate::recording) stopping: bool,
+    pub(in crate::recording) stopped: bool,
     /// Sessions that went on without a recording, since the agent's start.
-    pub(super) unrecorded: u64,
-    pub(super) trouble: Option<String>,
+    pub(in crate::recording) unrecorded: u64,
+    pub(in crate::recording) trouble: Option<String>,
 }
 
 /// A part of a segment that is to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SegmentRead {
-    pub(super) segment: SegmentName,
-    pub(super) at: u64,
-    pub(super) length: usize,
+pub(in crate::recording) struct SegmentRead {
+    pub(in crate::recording) segment: SegmentName,
+    pub(in crate::recording) at: u64,
+    pub(in crate::recording) length: usize,
     stream: u64,
 }
 
@@ -241,23 +243,23 @@ impl Recorder {
         self.changed.notify(usize::MAX);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, RecorderState> {
+    pub(in crate::recording) fn lock(&self) -> MutexGuard<'_, RecorderState> {
         // Each change is made whole before anything can panic.
         self.state.lock()
     }
 
     /// Returns the spool's time.
-    pub(super) fn now(&self) -> Duration {
+    pub(in crate::recording) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
     /// Returns whether what is in the spool is lost with the power.
-    pub(super) fn is_volatile(&self) -> bool {
+    pub(in crate::recording) fn is_volatile(&self) -> bool {
         self.volatile
     }
 
     /// Notes that data of an interactive session has passed: uploads stand back.
-    pub(super) fn notice_interactive(&self) {
+    pub(in crate::recording) fn notice_interactive(&self) {
         *self.last_interactive() = Some(self.now());
     }
 
@@ -266,7 +268,7 @@ impl Recorder {
     }
 
     /// Wakes the writer if it would sleep for too long.
-    pub(super) fn wake(&self, state: &RecorderState) {
+    pub(in crate::recording) fn wake(&self, state: &RecorderState) {
         let due = state.poll_timeout();
         let is_late = |until: Duration| due.is_some_and(|due| due < until);
         if state.wanted.is_some() || state.sleeps_until.is_some_and(is_late) {
@@ -275,14 +277,14 @@ impl Recorder {
     }
 
     /// Notes that an upload stream is open to a relay of this minor version; there is one at a time.
-    pub(super) fn handle_upload_connected(&self, minor: u16) {
+    pub(in crate::recording) fn handle_upload_connected(&self, minor: u16) {
         let mut state = self.lock();
         state.stream += 1;
         (state.wanted, state.outgoing) = (None, None);
         state.uploader.handle_connected(minor);
     }
 
-    pub(super) fn handle_upload_answer(&self, answer: &UploadAnswer) {
+    pub(in crate::recording) fn handle_upload_answer(&self, answer: &UploadAnswer) {
         let now = self.now();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -316,7 +318,7 @@ impl Recorder {
     }
 
     /// Returns the next message for the upload stream; if there is none, when to ask again although nothing changed.
-    pub(super) fn poll_upload(&self) -> Result<UploadMessage, Option<Duration>> {
+    pub(in crate::recording) fn poll_upload(&self) -> Result<UploadMessage, Option<Duration>> {
         let now = self.now();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -354,11 +356,11 @@ impl Recorder {
 }
 
 impl RecorderState {
-    pub(super) fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
+    pub(in crate::recording) fn poll_work(&mut self, now: Duration) -> Option<SpoolWork> {
         self.spool.as_mut().ok()?.poll_work(now)
     }
 
-    pub(super) fn handle_done(
+    pub(in crate::recording) fn handle_done(
         &mut self,
         now: Duration,
         work: SpoolWork,
@@ -377,7 +379,7 @@ impl RecorderState {
         }
     }
 
-    pub(super) fn handle_read(
+    pub(in crate::recording) fn handle_read(
         &mut self,
         now: Duration,
         read: &SegmentRead,
@@ -397,16 +399,16 @@ impl RecorderState {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub(in crate::recording) fn poll_timeout(&self) -> Option<Duration> {
         self.spool.as_ref().ok()?.poll_timeout()
     }
 
-    pub(super) fn is_written(&self) -> bool {
+    pub(in crate::recording) fn is_written(&self) -> bool {
         self.spool.as_ref().map_or(true, Spool::is_written)
     }
 
     /// Notes that a session goes on without a recording.
-    pub(super) fn note_unrecorded(&mut self, session: SessionId, why: &str) {
+    pub(in crate::recording) fn note_unrecorded(&mut self, session: SessionId, why: &str) {
         let text = format!("session {session} is not recorded: {why}");
         warn!("{text}");
         self.unrecorded += 1;

@@ -18,15 +18,15 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::recording::spool::Accept;
 use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
 
-use super::recorder::RecorderState;
-use super::{NotRecordable, Recorder};
+use super::{Recorder, RecorderState};
+use crate::recording::NotRecordable;
 
 /// The reason given for a forward whose log does not exist or has ended.
 const OVER: &str = "the recording of this connection's forwards is over: try again";
 
 /// The forwards of one shared log.
 #[derive(Debug, Default)]
-pub(super) struct OpenForwards {
+pub(in crate::recording) struct OpenForwards {
     /// Those that have not ended, by their numbers.
     open: BTreeMap<u32, Arc<ByteCounters>>,
     /// The reason why a strict recording takes no more of them.
@@ -168,12 +168,12 @@ impl Recorder {
 
 impl RecorderState {
     /// Opens the shared log of a recording that has begun.
-    pub(super) fn take_forwards(&mut self, session: SessionId) {
+    pub(in crate::recording) fn take_forwards(&mut self, session: SessionId) {
         self.forwards.insert(session, OpenForwards::default());
     }
 
     /// Records what is still open in a recording that is about to end as such.
-    pub(super) fn end_forwards(&mut self, now: Duration, session: SessionId) {
+    pub(in crate::recording) fn end_forwards(&mut self, now: Duration, session: SessionId) {
         let Some(forwards) = self.forwards.remove(&session) else {
             return;
         };

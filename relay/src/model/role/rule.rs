@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use holdfast_protocol::ids::{LabelKey, LabelValue, Login, UserName};
 
-use super::role::Ability;
+use super::Ability;
 use crate::model::labels::Labels;
 
 /// A rule, as allow or as deny.
