@@ -11,7 +11,7 @@ use holdfast_protocol::recording::segment::SegmentLink;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::marks::{Mark, Marks};
+use super::export::marks::{Mark, Marks};
 use super::objects::Objects;
 use super::verify::{self, VerdictText};
 use crate::recording::limits::READ_AHEAD;

@@ -8,7 +8,6 @@
 pub(crate) mod archive;
 pub(crate) mod export;
 pub(crate) mod limits;
-pub(crate) mod marks;
 pub(crate) mod objects;
 pub(crate) mod stream_digests;
 pub(crate) mod verify;

@@ -131,7 +131,7 @@ async fn play_device(args: DeviceArgs) -> Result<Outcome> {
         count: args.count,
         within: Duration::from_secs(args.within),
     };
-    device::play(&args.misbehave, run).await
+    device::play(cases::of_device(&args.misbehave)?, run).await
 }
 
 async fn play_operator(args: OperatorArgs) -> Result<Outcome> {
@@ -142,5 +142,5 @@ async fn play_operator(args: OperatorArgs) -> Result<Outcome> {
         count: args.count,
         within: Duration::from_secs(args.within),
     };
-    operator::play(&args.misbehave, target).await
+    operator::play(cases::of_operator(&args.misbehave)?, target).await
 }

@@ -29,7 +29,7 @@ use self::forwards::ForwardLogs;
 pub use self::honest::{GREETING, address_of, serve};
 pub use self::session::{HeardFrames, HostileSession};
 pub use self::tape::{Sealed, Tape};
-use crate::{Outcome, cases, check_target};
+use crate::{Outcome, check_target};
 
 /// The time that the relay may take for what it does at once.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -122,8 +122,7 @@ pub struct ControlStream<T> {
 ///
 /// # Errors
 /// The case, the state folder or the address is unusable.
-pub async fn play(case: &str, run: DeviceRun) -> Result<Outcome> {
-    let case = cases::of_device(case)?;
+pub async fn play(case: &DeviceCase, run: DeviceRun) -> Result<Outcome> {
     let door = Arc::new(Door::open(run)?);
     match &case.lie {
         Lie::Door(play) => play(door).await,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use self::raw::{CHANNEL_OPEN, CHANNEL_REQUEST, Raw, SshMessage};
-use crate::{Outcome, cases, check_target};
+use crate::{Outcome, check_target};
 
 /// One misbehaviour of an operator.
 #[derive(Debug)]
@@ -41,9 +41,8 @@ pub struct OperatorTarget {
 /// Plays a case to its end.
 ///
 /// # Errors
-/// There is no such case, or the relay does not let the operator in.
-pub async fn play(case: &str, target: OperatorTarget) -> Result<Outcome> {
-    let case = cases::of_operator(case)?;
+/// The relay does not let the operator in.
+pub async fn play(case: &OperatorCase, target: OperatorTarget) -> Result<Outcome> {
     check_target(target.relay)?;
     let run = case.run;
     tokio::task::spawn_blocking(move || run(&target)).await?

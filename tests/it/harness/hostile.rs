@@ -4,6 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hostile::Outcome;
+use hostile::cases;
 use hostile::device::{self, DeviceRun};
 use tokio::sync::oneshot;
 
@@ -48,7 +49,7 @@ impl Hostile {
             count,
             within,
         };
-        let case = case.to_owned();
+        let case = cases::of_device(case).unwrap();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -56,7 +57,7 @@ impl Hostile {
                 .build()?;
             runtime.block_on(async {
                 tokio::select! {
-                    played = device::play(&case, run) => played,
+                    played = device::play(case, run) => played,
                     _ = stopped => Ok(Outcome::Done("stopped by the test".to_owned())),
                 }
             })

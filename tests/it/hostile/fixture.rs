@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::Outcome;
+use hostile::cases;
 use hostile::operator::{self, OperatorTarget};
 use serde_json::Value;
 
@@ -240,6 +241,7 @@ impl Siege {
 
     pub(super) fn operator(&self, key: &User, user: &str, case: &str, count: u32) -> Outcome {
         let target = self.operated(key, user, count, Duration::from_secs(3));
+        let case = cases::of_operator(case).unwrap();
         block_on(operator::play(case, target)).unwrap()
     }
 

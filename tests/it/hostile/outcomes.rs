@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::Outcome;
-use hostile::cases::{of_devices, of_operators};
+use hostile::cases::{of_devices, of_operator, of_operators};
 use hostile::device::GREETING;
 use hostile::operator;
 use rustix::process::Signal;
@@ -289,7 +289,8 @@ fn every_case_of_an_operator_ends_as_it_should() {
             _ => (&eve, "eve"),
         };
         let target = siege.operated(by, user, case.count, case.within());
-        thread::spawn(move || block_on(operator::play(case.name, target)).unwrap())
+        let played = of_operator(case.name).unwrap();
+        thread::spawn(move || block_on(operator::play(played, target)).unwrap())
     };
     let fault = |case: Expected, outcome: Outcome| {
         (!case.matches(&outcome)).then(|| format!("{}: {outcome:?}", case.name))

@@ -54,7 +54,7 @@ fn top_level(source: &Path) -> BTreeSet<String> {
 }
 
 /// Adds the sources of a folder and of those within it; tests may import what they like.
-fn sources(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn sources(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
@@ -112,12 +112,12 @@ fn collect(tokens: TokenStream, depth: usize, names: &mut BTreeSet<String>) {
     }
 }
 
-fn is_braced(token: &TokenTree) -> bool {
+pub(crate) fn is_braced(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }
 
 /// Returns whether this is `#[cfg(test)] mod NAME {`.
-fn is_test_module(tokens: &[TokenTree]) -> bool {
+pub(crate) fn is_test_module(tokens: &[TokenTree]) -> bool {
     let [
         TokenTree::Punct(hash),
         TokenTree::Group(attribute),
@@ -133,12 +133,12 @@ fn is_test_module(tokens: &[TokenTree]) -> bool {
     hash.as_char() == '#' && attribute == "cfg(test)" && word == "mod" && is_braced(body)
 }
 
-fn is_colon(token: Option<&TokenTree>) -> bool {
+pub(crate) fn is_colon(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':')
 }
 
 /// Returns whether the word is part of a longer path, as in `pub(in super::super)` read from its second word.
-fn follows_colon(tokens: &[TokenTree], at: usize) -> bool {
+pub(crate) fn follows_colon(tokens: &[TokenTree], at: usize) -> bool {
     at >= 2 && is_colon(tokens.get(at - 1)) && is_colon(tokens.get(at - 2))
 }
 

@@ -1,6 +1,7 @@
 //! Recordings in the formats of others: asciicast v3, JSON lines, text, bytes.
 
 pub(crate) mod forwards;
+pub(crate) mod marks;
 pub(crate) mod ran;
 pub(crate) mod screen;
 
@@ -16,10 +17,10 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
 
-use super::marks::{Mark, MarkedLines};
 use super::verify::{content_not_kept, name};
 use crate::json;
 use crate::model::role::Ability;
+use crate::recording::export::marks::{Mark, MarkedLines};
 use crate::recording::export::screen::shown_size;
 use crate::recording::limits::{MAX_SHOWN_COMMAND, MAX_TEXT_LINE};
 use crate::store::{RecordingFacts, SessionFacts};

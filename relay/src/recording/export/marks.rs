@@ -4,9 +4,9 @@
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 
-use super::export::ExportText;
-use super::verify::{VerdictText, name};
+use super::ExportText;
 use crate::recording::limits::MAX_TEXT_LINE;
+use crate::recording::verify::{VerdictText, name};
 use crate::store::RecordingFacts;
 
 /// The reason why something in a recording is not what the operator was shown or sent, as far as the relay can say.
