@@ -11,13 +11,13 @@ use holdfast_protocol::forward::{
 use holdfast_protocol::ids::Login;
 
 use crate::access::limits::{DEFAULT_CONTENT_BYTES, DEFAULT_IDLE_TIMEOUT};
+use crate::model::labels::Labels;
 use crate::model::role::rule::{LabelRule, LoginRule, Request, Rule};
 use crate::model::role::{
     ContentBound, Forwarding, IdleTimeout, Limits, OnDisconnect, RecordingMode, Role, RoleName,
     StdinMode,
 };
 use crate::model::sftp::SftpConstraints;
-use crate::store::Labels;
 
 pub(crate) use crate::model::role::Ability;
 pub(crate) use crate::model::user::Subject;

@@ -10,9 +10,9 @@ use holdfast_protocol::ids::LabelKey;
 
 use crate::model::form::pattern;
 use crate::model::invalid::Invalid;
+use crate::model::labels::Labels;
 use crate::model::limits::{MAX_RULE_LABELS, MAX_RULE_VALUES};
 use crate::model::role::rule::{LabelRule, ValueRule};
-use crate::store::Labels;
 
 /// The selector of any device.
 const ANY: &str = "*";

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crate::access::decision::{Facts, reach};
 use crate::access::policy::{Ability, Subject};
 use crate::clock::Timestamp;
+use crate::model::device::Presence;
 use crate::model::quota::Quota;
 use crate::model::role::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::model::role::{Role, RoleName};
-use crate::store::devices::Presence;
 use crate::store::{Device, Durability, Labels, LeaseRow, PresenceState, RelayId, Store, User};
 use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,

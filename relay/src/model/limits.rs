@@ -1,4 +1,4 @@
-//! Bounds of roles and their rules, each with its reason.
+//! Bounds of roles, their rules, and what is remembered of devices, each with its reason.
 
 use std::time::Duration;
 
@@ -31,3 +31,7 @@ pub(crate) const MAX_RULE_LOGINS: usize = 256;
 
 /// Most source networks of one role.
 pub(crate) const MAX_ROLE_NETWORKS: usize = 256;
+
+/// The time that two machines with one key are remembered after they were last seen at odds. An agent dials at least
+/// every 30 s, so they are at odds again soon, or are not any more.
+pub(crate) const CLONE_MEMORY: Duration = Duration::from_secs(3600);

@@ -1,7 +1,8 @@
-//! Nouns that several layers share: users, roles and their rules, labels, locks, quotas, snapshots of the whole policy,
-//! sources of connections. What a value says of another is here (a rule matches, a quota is full); decisions are in
-//! [`crate::access`].
+//! Nouns that several layers share: devices, users, roles and their rules, labels, locks, quotas, snapshots of the
+//! whole policy, sources of connections. What a value says of another is here (a rule matches, a quota is full);
+//! decisions are in [`crate::access`].
 
+pub(crate) mod device;
 pub(crate) mod form;
 pub(crate) mod invalid;
 pub(crate) mod labels;

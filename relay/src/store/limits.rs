@@ -31,10 +31,6 @@ pub(crate) const MAX_AUDIT_TEXT: usize = 32 * 1024;
 /// Identifiers that a refusal names of those that begin as the one that was typed: a sentence stays a sentence.
 pub(crate) const MAX_AMBIGUOUS: u32 = 8;
 
-/// The time that two machines with one key are remembered after they were last seen at odds. An agent dials at least
-/// every 30 s, so they are at odds again soon, or are not any more.
-pub(crate) const CLONE_MEMORY: Duration = Duration::from_secs(3600);
-
 /// The time that a writer waits for another process's transaction. Ours take milliseconds; a machine that
 /// needs longer than this has to report it.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -28,6 +28,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub(crate) use crate::model::device::{ClonePair, Device, PresenceState};
 pub(crate) use crate::model::labels::Labels;
 pub(crate) use crate::model::user::{Prints, User, UserId};
 pub(crate) use access::authorities::{Authority, AuthorityError};
@@ -42,7 +43,6 @@ pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
 pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
-pub(crate) use devices::{ClonePair, Device, PresenceState};
 pub(crate) use error::StoreError;
 pub(crate) use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,

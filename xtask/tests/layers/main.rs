@@ -19,7 +19,7 @@ use folders::cycles_within;
 use imports::{Imports, cycles, imports_of};
 
 /// The relay's top-level modules, from the top down: a module imports only from rows below its own.
-const RELAY: [&[&str]; 14] = [
+const RELAY: [&[&str]; 13] = [
     &["main", "cli"],
     &["serve"],
     &["watch"],
@@ -32,8 +32,8 @@ const RELAY: [&[&str]; 14] = [
     &["tunnel"],
     &["audit"],
     &["identity"],
-    &["access"],
-    &["store"],
+    // Neither imports the other: what both know is in the model.
+    &["access", "store"],
 ];
 
 /// The modules that every layer may import: nouns, bounds, time, and the state folder.

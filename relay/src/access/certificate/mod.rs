@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::access::limits::{MAX_CERTIFICATE_PRINCIPALS, MIN_RSA_BITS};
 use crate::clock::Timestamp;
 use crate::model::request::ProcessRequest;
-use crate::store::{Prints, User};
+use crate::model::user::{Prints, User};
 
 /// The contents of a certificate. Its signature is good, by the key that it names; nothing else is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

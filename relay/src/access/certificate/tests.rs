@@ -12,7 +12,7 @@ fn at(seconds: u64) -> Timestamp {
 
 fn user(name: &str, disabled: bool) -> User {
     User {
-        id: crate::store::UserId(1),
+        id: crate::model::user::UserId(1),
         name: UserName::new(name).unwrap(),
         email: None,
         roles: vec!["admin".to_owned()],

@@ -10,7 +10,9 @@ use thiserror::Error;
 
 use super::policy::{Ability, Subject, Terms};
 use crate::clock::Timestamp;
-use crate::store::{Device, Labels, User};
+use crate::model::device::Device;
+use crate::model::labels::Labels;
+use crate::model::user::User;
 
 /// The facts of a request for a device.
 #[derive(Clone, Copy, Debug)]

@@ -6,11 +6,12 @@ use holdfast_protocol::ids::{
 
 use crate::access::policy::Subject;
 use crate::clock::Timestamp;
+use crate::model::device::{Device, Presence, PresenceState};
 use crate::model::form::RoleForm;
+use crate::model::labels::Labels;
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
-use crate::store::devices::Presence;
-use crate::store::{Device, Labels, PresenceState, User};
+use crate::model::user::User;
 
 /// Returns a role from the words of a document.
 #[track_caller]
@@ -23,7 +24,7 @@ pub(crate) fn role(name: &str, body: &str) -> Role {
 pub(crate) fn subject(roles: Vec<Role>) -> Subject {
     Subject {
         user: User {
-            id: crate::store::UserId(1),
+            id: crate::model::user::UserId(1),
             name: UserName::new("alice").unwrap(),
             email: None,
             roles: roles.iter().map(|role| role.name.to_string()).collect(),

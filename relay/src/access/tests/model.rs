@@ -12,8 +12,9 @@ use crate::access::decision::{Facts, reach};
 use crate::access::policy::{Ability, Subject};
 use crate::access::tests::fixture::{device, labels, login};
 use crate::model::form::{RoleForm, RuleForm, TomlText};
+use crate::model::labels::Labels;
 use crate::model::role::{Role, RoleName};
-use crate::store::{Labels, User};
+use crate::model::user::User;
 
 const KEYS: [&str; 2] = ["env", "role"];
 const VALUES: [&str; 3] = ["a", "b", "c"];
@@ -183,7 +184,7 @@ proptest! {
         let device = device(labels(&on), None);
         let subject = Subject {
             user: User {
-                id: crate::store::UserId(1),
+                id: crate::model::user::UserId(1),
                 name: UserName::new("alice").unwrap(),
                 email: None,
                 roles: vec![],

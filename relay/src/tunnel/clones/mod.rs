@@ -16,8 +16,8 @@ use holdfast_protocol::ids::DeviceId;
 use holdfast_protocol::wire::Instance;
 
 use crate::clock::Timestamp;
+use crate::model::limits::CLONE_MEMORY;
 use crate::store::ClonePair;
-use crate::store::limits::CLONE_MEMORY;
 use crate::tunnel::limits::{CLONE_NOTE, CLONE_RETURNS, MAX_CLONE_RUNS};
 
 /// The policy for the second of two machines.
