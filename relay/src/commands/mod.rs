@@ -161,8 +161,15 @@ pub(crate) async fn run(
     let is_deed = command.is_deed();
     let done = async {
         let before = context.store.access_version().await?;
-        let Done { text, code } = run_audited(command, caller, context, stdin, out).await?;
+        let Done {
+            text,
+            code,
+            complaint,
+        } = run_audited(command, caller, context, stdin, out).await?;
         let written = answer::write(out, err, &text, is_deed).await;
+        if !complaint.is_empty() {
+            answer::complain(err, &complaint).await;
+        }
         if !changes_nothing {
             // What was taken away is in force before the command returns.
             if let Some(sentence) = call::confirm::wait(&context.store, before).await? {

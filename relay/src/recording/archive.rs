@@ -13,10 +13,14 @@ use tokio::task::spawn_blocking;
 
 use super::export::marks::{Mark, Marks};
 use super::objects::Objects;
-use super::verify::{self, VerdictText};
+use super::verify::{self, TAMPERED, VerdictText};
+use crate::hex::hex;
 use crate::recording::limits::READ_AHEAD;
 use crate::state::State;
-use crate::store::RecordingFacts;
+use crate::store::{RecordingFacts, RecordingState};
+
+/// The finding that a verdict is not about this.
+const OTHER_VERDICT: &str = "is not the one that the cluster key signed a verdict on";
 
 /// The storage of recordings and the key that opens them. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -24,6 +28,16 @@ pub(crate) struct Archive {
     objects: Objects,
     secrets: Arc<[RecordingSecret]>,
     cluster: PublicKey,
+}
+
+/// A stored recording, and what is known of it before it is read.
+#[derive(Debug)]
+pub(crate) struct OpenedRecording {
+    archive: Archive,
+    facts: RecordingFacts,
+    marks: Marks,
+    /// The reason why it is not what passed, if that is known already.
+    pub(crate) tampered: Option<String>,
 }
 
 /// Something that was read.
@@ -54,21 +68,75 @@ impl Archive {
         verify::signed_verdict(text, signature, &self.cluster)
     }
 
-    /// Reads a recording in a thread of its own, no further ahead than is taken from what it gives. `map` makes
-    /// of each record, its time and its mark what is given. A recording that cannot be read on ends without
-    /// [`Read::End`].
+    /// Opens a recording. One that has no verdict yet is compared with what the relay knows by now.
+    pub(crate) async fn open(&self, mut facts: RecordingFacts) -> OpenedRecording {
+        let mut said = self.verdict(&facts);
+        let mut tampered = altered(&facts, said.as_ref());
+        if facts.row.verdict.is_none() && facts.key.is_some() {
+            let (this, known) = (self.clone(), facts.clone());
+            let compare = move || verify::examine(&known, &this.objects, &this.secrets);
+            // What cannot be read is not shown, either.
+            if let Ok(Ok(found)) = spawn_blocking(compare).await {
+                said = Some(found.text(&facts, facts.row.state));
+                let differs = || Some(format!("{TAMPERED}{}", found.contradiction()?));
+                tampered = tampered.or_else(differs);
+            }
+            // The key is for comparing alone.
+            facts.key = None;
+        }
+        let marks = Marks::of(&facts, said.as_ref(), tampered.is_some());
+        OpenedRecording {
+            archive: self.clone(),
+            facts,
+            marks,
+            tampered,
+        }
+    }
+
+    /// Returns why what was read is not what the cluster key signed a verdict on; `None` if it is, and before there is
+    /// a verdict.
+    pub(crate) fn altered(
+        &self,
+        facts: &RecordingFacts,
+        read: &(ReadVerdict, SegmentLink),
+    ) -> Option<String> {
+        let (found, link) = read;
+        if let ReadVerdict::Tampered { at, fault } = found {
+            return Some(format!(
+                "was altered after it was stored: segment {}, block {}: {fault}",
+                at.segment, at.block
+            ));
+        }
+        let verdict = self.verdict(facts)?;
+        (verdict.chain != hex(&link.0)).then(|| OTHER_VERDICT.to_owned())
+    }
+
+    /// Removes what is stored of a recording.
+    ///
+    /// # Errors
+    /// The error of the storage of the objects.
+    pub(crate) async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
+        self.objects.remove(facts.row.session.id).await
+    }
+}
+
+impl OpenedRecording {
+    /// Reads it in a thread of its own, no further ahead than is taken from what it gives. `map` makes of each record,
+    /// its time and its mark what is given. A recording that cannot be read on ends without [`Read::End`].
     #[must_use]
     pub(crate) fn read<T: Send + 'static>(
-        &self,
-        facts: RecordingFacts,
+        self,
         mut map: impl FnMut(u64, &Record<'_>, Option<Mark>) -> Option<T> + Send + 'static,
     ) -> mpsc::Receiver<Read<T>> {
         let (give, items) = mpsc::channel(READ_AHEAD);
-        let this = self.clone();
+        let Self {
+            archive: this,
+            facts,
+            mut marks,
+            ..
+        } = self;
         spawn_blocking(move || {
             let mut gone = false;
-            let verdict = this.verdict(&facts);
-            let mut marks = Marks::of(&facts, verdict.as_ref());
             let read = verify::read_all(
                 &facts,
                 &this.objects,
@@ -86,12 +154,20 @@ impl Archive {
         });
         items
     }
+}
 
-    /// Removes what is stored of a recording.
-    ///
-    /// # Errors
-    /// The error of the storage of the objects.
-    pub(crate) async fn remove(&self, facts: &RecordingFacts) -> io::Result<()> {
-        self.objects.remove(facts.row.session.id).await
+/// Returns why a recording is not what passed, as its row and its verdict have it.
+fn altered(facts: &RecordingFacts, verdict: Option<&VerdictText>) -> Option<String> {
+    let row = &facts.row;
+    if row.state == RecordingState::Tampered {
+        let reason = row.reason.as_deref().unwrap_or("it was altered");
+        return Some(format!("{TAMPERED}{reason}"));
     }
+    row.verdict.as_ref()?;
+    let Some(verdict) = verdict else {
+        return Some("has a verdict that the cluster key did not sign".to_owned());
+    };
+    let is_its_own = verdict.recording == row.session.id.to_string();
+    let is_so = is_its_own && verdict.state == row.state.as_str();
+    (!is_so).then(|| OTHER_VERDICT.to_owned())
 }

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
+use hostile::device::GREETING;
 use serde_json::Value;
 
-use super::exported;
+use super::{exported, stream};
 use crate::harness::{
     Hostile, Relay, SOON, Way, own_login, run, run_with_input, wait_for, wait_until,
 };
@@ -123,6 +124,7 @@ fn inventions_are_tampering() {
             false,
             "the content of a stream does not end",
         ),
+        ("gap-of-nothing", false, "stdout differs"),
     ] {
         let (relay, row) = judged(case, cut);
         assert_eq!(
@@ -137,15 +139,101 @@ fn inventions_are_tampering() {
         let id = row["id"].as_str().unwrap();
         let said = relay.admin(&["recordings", "verify", id]).exits(5);
         assert!(said.out().contains("is tampered"), "{case}: {said}");
-        // Whatever it says of itself, it is titled with what the relay knows.
-        let start = &exported(&relay, id)[0];
+        let reason = row["reason"].as_str().unwrap();
+        let shown = |what: &[&str]| {
+            let said = relay.admin(what).exits(5);
+            assert!(said.err().contains(reason), "{case}: {said}");
+            said.out()
+        };
+        // Whatever it says of itself, it is titled with what the relay knows, and with what it is.
+        let json = shown(&["export", id, "--format", "json"]);
+        let records = lines_of(&json);
+        assert_eq!(
+            (&records[0]["event"], records[0]["reason"].as_str()),
+            (&"tampered".into(), Some(reason)),
+            "{case}: {json}"
+        );
+        let start = &records[1];
         assert_eq!(start["user"], row["user"], "{case}: {start}");
         assert_eq!(start["login"], row["login"], "{case}: {start}");
-        let cast = relay.export(id, "asciicast");
+        assert_shown_as_passed(case, cut, &records);
+        let text = shown(&["export", id, "--format", "txt"]);
+        let first = format!("[this recording is tampered: {reason}]\n");
+        assert!(text.starts_with(&first), "{case}: {text}");
+        let raw = shown(&["export", id, "--format", "raw"]);
+        assert!(GREETING.starts_with(raw.as_bytes()), "{case}: {raw}");
+        let played = shown(&["play", id, "--idle-limit", "1ms"]);
+        assert!(played.contains("this recording is tampered"), "{case}");
+        let cast = shown(&["export", id, "--format", "asciicast"]);
+        let mark = cast.lines().nth(1).unwrap();
+        assert!(mark.contains("\"m\"") && mark.contains(reason), "{cast}");
         let (user, login) = (row["user"].as_str(), row["login"].as_str());
         let title = format!("{} as {} on mallory", user.unwrap(), login.unwrap());
         assert!(cast.contains(&title), "{case}: {cast:.300}");
     }
+}
+
+fn lines_of(json: &str) -> Vec<Value> {
+    let lines = json.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Checks that all that has no mark is what passed: one line of output, and status 0 if it was not cut off.
+#[track_caller]
+fn assert_shown_as_passed(case: &str, cut: bool, records: &[Value]) {
+    let clean: Vec<Value> = records
+        .iter()
+        .filter(|record| record["mark"].is_null())
+        .cloned()
+        .collect();
+    let output = stream(&clean, "stdout");
+    let passed: &[u8] = match case {
+        "gap-of-nothing" => b"",
+        _ => GREETING,
+    };
+    assert!(passed.starts_with(&output), "{case}: {output:?}");
+    assert_eq!(stream(&clean, "stdin"), b"", "{case}");
+    let of = |name: &str| {
+        let found = clean.iter().filter(|record| record["event"] == name);
+        found.cloned().collect::<Vec<_>>()
+    };
+    for strange in ["resize", "signal", "command", "environment_refused"] {
+        assert_eq!(of(strange), [Value::Null; 0], "{case}");
+    }
+    let exits: Vec<Value> = of("exit")
+        .iter()
+        .map(|exit| exit["status"].clone())
+        .collect();
+    let status: &[Value] = if cut { &[] } else { &[0.into()] };
+    assert_eq!(exits, status, "{case}");
+}
+
+#[test]
+fn line_invented_before_a_gap_is_marked_wherever_it_is_shown() {
+    let (relay, row) = judged("gap-over-forgery", false);
+    assert_eq!(
+        (row["state"].as_str(), &row["verified"]),
+        (Some("complete"), &false.into()),
+        "{row}"
+    );
+    let id = row["id"].as_str().unwrap();
+    let said = relay.admin(&["recordings", "verify", id]).exits(3);
+    assert!(said.out().contains("gaps"), "{said}");
+    let text = relay.export(id, "txt");
+    let expected = "[not proved] all denied\n[gap: 11 bytes are missing]\nthird true\n";
+    assert_eq!(text, expected);
+    let records = exported(&relay, id);
+    let data = records.iter().filter(|record| record["event"] == "data");
+    let marks: Vec<&Value> = data.map(|record| &record["mark"]).collect();
+    assert_eq!(marks, [&"not proved".into(), &Value::Null], "{records:?}");
+    let cast = relay.export(id, "asciicast");
+    assert!(cast.contains("[not proved] all denied"), "{cast}");
+    let played = relay.admin(&["play", id, "--idle-limit", "1ms"]).ok();
+    assert!(played.out().contains("[not proved] all denied"), "{played}");
+    let raw = relay.admin(&["export", id, "--format", "raw"]).exits(1);
+    assert!(raw.out().is_empty() && raw.err().contains("not proved"));
 }
 
 #[test]
@@ -163,5 +251,15 @@ fn output_invented_behind_a_cut_is_marked() {
     assert!(
         text.contains("[not shown to the operator] nothing happened here"),
         "{text}"
+    );
+    let played = relay.admin(&["play", id, "--idle-limit", "1ms"]).ok();
+    let played = played.out();
+    let (before, _) = played
+        .split_once("[not shown to the operator] nothing")
+        .unwrap();
+    let shown = std::str::from_utf8(GREETING).unwrap().trim_end();
+    assert!(
+        before.contains(shown),
+        "what was shown comes first: {played}"
     );
 }

@@ -1,5 +1,8 @@
 //! A recording against what the relay knows of the session.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use super::contradiction::Contradiction;
 use super::facts::FactCheck;
 use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
@@ -28,6 +31,8 @@ pub struct Assessment {
     pub streams: [StreamProof; 3],
     /// The reason why the terminal's sizes and the signals are not all proved; `None` if they are.
     pub control: Option<Unproved>,
+    /// Sizes and signals that are proved, from the first on. `u64::MAX` where the relay kept none.
+    pub proved_control: u64,
     /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other
     /// recording.
     pub forwards: Option<Unproved>,
@@ -44,6 +49,8 @@ pub struct StreamProof {
     pub relayed: u64,
     /// Recorded bytes that are proved to be what the relay passed on, in that order.
     pub proved: u64,
+    /// The parts that are proved of the recorded bytes, redacted ones among them. What gaps lack does not count.
+    pub ranges: Vec<Range<u64>>,
     /// Bytes that were redacted. Their number is proved as the rest is; what they were is not recorded.
     pub redacted: u64,
     /// Bytes that a gap says are missing.
@@ -201,6 +208,7 @@ impl<'s> Checker<'s> {
         Assessment {
             streams,
             control: contradicted.or(gaps).or(control),
+            proved_control: (self.control.as_ref()).map_or(u64::MAX, Lane::held_frames),
             forwards: self.facts.forwards_lack(whole),
             contradiction: self.facts.finish(whole),
         }
@@ -238,6 +246,7 @@ impl<'s> Checker<'s> {
             stream,
             relayed: lane.relayed(),
             proved,
+            ranges: lane.ranges().to_vec(),
             redacted,
             missing,
             unproved,

@@ -1,5 +1,8 @@
 //! One stream of a recording against what the relay has seen of it.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use super::{Chain, DigestPoint, StreamDigest, Tag};
 
 /// The reason why a stream is not proved from end to end.
@@ -87,6 +90,12 @@ pub(super) struct Lane<'s> {
     /// Bytes up to the last point that held, and the two kinds of bytes since then.
     held_at: u64,
     since: [u64; 2],
+    /// Frames up to that point.
+    held_frames: u64,
+    /// Bytes that were recorded, redacted ones among them, and the parts of them that are proved. No more of these than
+    /// points were seen.
+    recorded: u64,
+    ranges: Vec<Range<u64>>,
     counts: Counts,
     /// The bound of the content, and where the relay noted that it was reached.
     content: Option<(u64, Option<DigestPoint>)>,
@@ -110,6 +119,9 @@ impl<'s> Lane<'s> {
             partial_held: seen.partial.is_none(),
             held_at: 0,
             since: [0, 0],
+            held_frames: 0,
+            recorded: 0,
+            ranges: Vec::new(),
             counts: Counts::default(),
             content: None,
             content_end: None,
@@ -167,6 +179,16 @@ impl<'s> Lane<'s> {
         self.counts.proved.saturating_add(self.counts.redacted)
     }
 
+    /// Returns the parts that are proved of the recorded bytes: what gaps lack does not count.
+    pub(super) fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// Returns the frames up to the last point that held.
+    pub(super) fn held_frames(&self) -> u64 {
+        self.held_frames
+    }
+
     /// Returns whole frames so far.
     pub(super) fn frames(&self) -> u64 {
         self.chain.point().frames
@@ -185,6 +207,12 @@ impl<'s> Lane<'s> {
         if self.chain.point().frames == self.seen.end.frames && self.is_short_of(length) {
             self.partial_held = true;
         }
+        // A frame is redacted as a whole: what was shown of it before is no part of it.
+        if !self.chain.is_between_frames() {
+            self.contradict(Unproved::Altered {
+                behind: self.held_at,
+            });
+        }
         self.count(REDACTED, length);
         self.chain.append(length, tag);
         self.compare();
@@ -197,7 +225,10 @@ impl<'s> Lane<'s> {
             // Nothing of this stream is missing, except possibly the rest of a frame that never ended.
             return;
         }
-        if after.frames < before.frames || recorded.saturating_add(missing) != after.bytes {
+        // Where nothing is missing, the chain goes on from where it was: the last piece of a frame is not empty.
+        let leaps = missing == 0;
+        let is_false = recorded.saturating_add(missing) != after.bytes;
+        if leaps || is_false || after.frames < before.frames {
             self.contradict(Unproved::Altered {
                 behind: self.held_at,
             });
@@ -240,7 +271,10 @@ impl<'s> Lane<'s> {
             return;
         }
         self.held_at = point.bytes;
+        self.held_frames = point.frames;
         let [shown, redacted] = core::mem::take(&mut self.since);
+        let from = self.recorded.saturating_sub(shown.saturating_add(redacted));
+        self.vouch(from..self.recorded);
         self.counts.proved = self.counts.proved.saturating_add(shown);
         self.counts.redacted = self.counts.redacted.saturating_add(redacted);
     }
@@ -259,6 +293,12 @@ impl<'s> Lane<'s> {
         };
         self.partial_held = true;
         if self.chain.tag_at(more) == partial.tag {
+            if self.contradiction.is_some() {
+                return;
+            }
+            let begun = self.chain.begun().saturating_add(bytes.len() as u64);
+            let from = self.recorded.saturating_sub(begun);
+            self.vouch(from..from.saturating_add(partial.bytes));
             // They were counted with what is behind the last whole frame.
             self.counts.unseen = self.counts.unseen.saturating_sub(partial.bytes);
             self.counts.proved = self.counts.proved.saturating_add(partial.bytes);
@@ -275,7 +315,17 @@ impl<'s> Lane<'s> {
         partial.is_some_and(|partial| partial.bytes <= length)
     }
 
+    /// Notes a part that is proved, behind all that were.
+    fn vouch(&mut self, range: Range<u64>) {
+        match self.ranges.last_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.ranges.push(range),
+        }
+    }
+
     fn count(&mut self, kind: usize, bytes: u64) {
+        self.recorded = self.recorded.saturating_add(bytes);
         if self.chain.point().frames >= self.seen.end.frames {
             self.counts.unseen = self.counts.unseen.saturating_add(bytes);
         } else if let Some(since) = self.since.get_mut(kind) {

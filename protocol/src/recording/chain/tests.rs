@@ -325,10 +325,14 @@ fn gaps_are_admitted_and_what_is_around_them_is_proved() {
     assert_eq!(proof.lack, Some(Unproved::Gaps));
     assert_eq!((proof.missing, proof.unproved), (11, 0));
     assert_eq!(proof.proved, total(&passed) - 11);
+    let all = 0..total(&passed) - 11;
+    assert_eq!(proof.ranges, core::slice::from_ref(&all));
     // With no point before the gap, nothing vouches for what is before it.
     seen.points.clear();
     let proof = check(&records, Stream::Stdout, end, &seen, true);
     assert_eq!((proof.proved, proof.unproved), (24, 10));
+    let last = core::slice::from_ref(&(10..34));
+    assert_eq!(proof.ranges, last, "what is proved need not come first");
 
     let mut lied = records;
     for entry in &mut lied {
@@ -341,6 +345,22 @@ fn gaps_are_admitted_and_what_is_around_them_is_proved() {
         proof.lack.is_some_and(Unproved::is_contradiction),
         "the count must fit"
     );
+}
+
+#[test]
+fn gap_that_lacks_nothing_hides_nothing() {
+    let passed = frames(9);
+    let (mut records, end) = record(Stream::Stdout, &all(&passed, FrameFate::Whole));
+    let seen = witness(Stream::Stdout, &passed).seen();
+    records[0].0[0] ^= 1;
+    records[0].1 = FrameKind::Part;
+    let [first, ..] = &seen.points[..] else {
+        panic!("no point")
+    };
+    records.insert(1, (vec![], FrameKind::Gap(*first, 0)));
+    let proof = check(&records, Stream::Stdout, end, &seen, true);
+    assert_eq!(proof.lack, Some(Unproved::Altered { behind: 0 }));
+    assert!(proof.ranges.is_empty());
 }
 
 #[test]

@@ -88,10 +88,35 @@ pub(crate) struct Done {
     pub(crate) text: String,
     /// The exit status.
     pub(crate) code: u8,
+    /// A sentence for stderr about what was written; empty: none.
+    pub(crate) complaint: String,
+}
+
+impl Done {
+    /// Returns the end of an answer with another exit status than [`DONE`].
+    pub(crate) fn with_code(text: String, code: u8) -> Self {
+        Self {
+            code,
+            ..Self::from(text)
+        }
+    }
+
+    /// Returns the end of an answer that streamed, and that its reader must not take for what it seems.
+    pub(crate) fn complaining(complaint: String, code: u8) -> Self {
+        Self {
+            text: String::new(),
+            code,
+            complaint,
+        }
+    }
 }
 
 impl From<String> for Done {
     fn from(text: String) -> Self {
-        Self { text, code: DONE }
+        Self {
+            text,
+            code: DONE,
+            complaint: String::new(),
+        }
     }
 }

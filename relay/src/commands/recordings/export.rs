@@ -3,20 +3,21 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::recording::reader::ReadVerdict;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
+use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
 use crate::recording::export::marks::Mark;
 use crate::recording::export::ran::Ran;
-use crate::recording::export::{Asciicast, Plain, Title, content_end_text, json_line};
-use crate::recording::verify::clock;
+use crate::recording::export::{
+    Asciicast, Plain, Title, content_end_text, json_line, tampered_event, tampered_line,
+    tampered_text,
+};
 use crate::session::registry::console::Shows;
 use crate::store::RecordingFacts;
 
@@ -88,9 +89,7 @@ impl Command for Args {
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
-        run(&self, call.caller, call.context, call.out)
-            .await
-            .map(Done::from)
+        run(&self, call.caller, call.context, call.out).await
     }
 }
 
@@ -99,14 +98,14 @@ async fn run(
     caller: &Caller,
     context: &Context,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
+) -> Result<Done, Failure> {
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.entry()).await?;
     let id = facts.row.session.id;
     let unfinished = unfinished(&facts);
     let plain = Plain::new(Title::of(&facts));
     let plain = Arc::new(Mutex::new((plain, Ran::default())));
-    let (end, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
+    let (tampered, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {
         let (mut rest, ran) = {
             let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,27 +119,23 @@ async fn run(
     out.flush()
         .await
         .map_err(|error| Failure::unwritten(&error))?;
-    match end {
-        // What was written stays; its reader must know that it is not all.
-        ReadVerdict::Tampered { at, fault } => Err(Failure(format!(
-            "recording {id} was altered behind {}: {fault}",
-            clock(at.micros)
-        ))),
-        _ => match unfinished {
-            Some(state) => Err(not_whole(id, state, shown)),
-            None => Ok(String::new()),
-        },
+    match (tampered, unfinished) {
+        // What was written stays; its reader must know what it is.
+        (Some(why), _) => Ok(distrusted(id, &why)),
+        (None, Some(state)) => Err(not_whole(id, state, shown)),
+        (None, None) => Ok(String::new().into()),
     }
 }
 
-/// Writes what the recording becomes, and gives what it is, and whether anything of it was written.
+/// Writes what the recording becomes, and returns why it is not what passed, if it is not, and whether anything of it
+/// was written.
 async fn pass(
     facts: RecordingFacts,
     args: &Args,
     context: &Context,
     plain: Arc<Mutex<(Plain, Ran)>>,
     out: &mut Out<'_>,
-) -> Result<(ReadVerdict, bool), Failure> {
+) -> Result<(Option<String>, bool), Failure> {
     let (form, wanted) = (args.format, args.stream);
     let title = Title::of(&facts);
     let mut cast = Asciicast::new(title.clone());
@@ -162,7 +157,20 @@ async fn pass(
         }
     };
     let archive = &context.facts.archive;
-    let mut items = archive.read(facts, move |micros, record, mark| {
+    let opened = archive.open(facts.clone()).await;
+    let tampered = opened.tampered.clone();
+    let mut note = match (&tampered, form) {
+        (Some(why), Format::Json) => String::from_utf8_lossy(&tampered_line(why)).into_owned(),
+        (Some(why), Format::Txt) => format!("{}\n", tampered_text(why)),
+        (Some(why), Format::Asciicast) => tampered_event(why),
+        // Bytes alone can carry no word.
+        (Some(_), Format::Raw) | (None, _) => String::new(),
+    };
+    // An asciicast begins with its header.
+    if form != Format::Asciicast {
+        write(out, std::mem::take(&mut note).as_bytes()).await?;
+    }
+    let mut items = opened.read(move |micros, record, mark| {
         // Bytes alone can carry no mark: they end where the first would have to be.
         if form == Format::Raw && holds(record, wanted) && mark.is_some() {
             return mark.map(|mark| {
@@ -187,14 +195,20 @@ async fn pass(
             Read::Item(Ok(bytes)) => {
                 shown = true;
                 write(out, &bytes).await?;
+                write(out, std::mem::take(&mut note).as_bytes()).await?;
             }
             Read::Item(Err(why)) => {
                 out.flush()
                     .await
                     .map_err(|error| Failure::unwritten(&error))?;
-                return Err(Failure(why));
+                return match tampered {
+                    Some(tampered) => Ok((Some(format!("{tampered}; {why}")), shown)),
+                    None => Err(Failure(why)),
+                };
             }
-            Read::End(Ok((verdict, _))) => return Ok((verdict, shown)),
+            Read::End(Ok(end)) => {
+                return Ok((tampered.or_else(|| archive.altered(&facts, &end)), shown));
+            }
             Read::End(Err(error)) => {
                 let text = format!("the recording cannot be read from where it is stored: {error}");
                 return Err(Failure(text));

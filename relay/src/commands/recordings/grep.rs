@@ -9,7 +9,7 @@ use super::super::{Context, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
 use crate::recording::archive::Read;
-use crate::recording::export::{Plain, Title, content_end_text};
+use crate::recording::export::{Plain, Title, content_end_text, tampered_text};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
@@ -59,8 +59,9 @@ async fn search(
     let plain = Arc::new(Mutex::new((Plain::new(Title::of(&facts)), 0)));
     let cut = Arc::new(Mutex::new(Vec::new()));
     let (reading, cutting, wanted) = (plain.clone(), cut.clone(), pattern.to_owned());
-    let archive = &context.facts.archive;
-    let mut hits = archive.read(facts, move |micros, record, mark| {
+    let opened = context.facts.archive.open(facts).await;
+    let mut tampered = opened.tampered.clone();
+    let mut hits = opened.read(move |micros, record, mark| {
         let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
         plain.1 = micros;
         if let Recorded::ContentEnds(ends) = &record.event {
@@ -77,6 +78,9 @@ async fn search(
     while let Some(item) = hits.recv().await {
         if let Read::Item((micros, lines)) = item {
             found = true;
+            if let Some(why) = tampered.take() {
+                say(out, &id, 0, &[tampered_text(&why)]).await?;
+            }
             say(out, &id, micros, &lines).await?;
         }
     }
@@ -88,6 +92,9 @@ async fn search(
         .into_iter()
         .filter(|line| line.contains(pattern))
         .collect();
+    if let Some(why) = tampered.filter(|_| !rest.is_empty()) {
+        say(out, &id, 0, &[tampered_text(&why)]).await?;
+    }
     say(out, &id, micros, &rest).await?;
     let cut = std::mem::take(&mut *cut.lock().unwrap_or_else(PoisonError::into_inner));
     if found || !rest.is_empty() {

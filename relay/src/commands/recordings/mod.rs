@@ -230,6 +230,11 @@ pub(super) fn not_whole(id: SessionId, state: RecordingState, shown: bool) -> Fa
     })
 }
 
+/// Returns the end of an answer that shows a recording which is not what passed, for this reason.
+pub(super) fn distrusted(id: SessionId, why: &str) -> Done {
+    Done::complaining(format!("recording {id} {why}"), show::TAMPERED)
+}
+
 /// Returns the audit event for a look into a recording.
 pub(super) fn looked(id: &str, how: &str) -> Event {
     Event::recording(EventKind::RecordingPlayed, id).with("how", how)

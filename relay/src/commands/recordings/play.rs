@@ -9,12 +9,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::recordings::{find, look, looked, not_whole, unfinished};
+use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::Read;
 use crate::recording::export::marks::{Mark, MarkedLines};
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
-use crate::recording::export::{ExportText, Plain, Title};
+use crate::recording::export::{
+    ExportText, Plain, Title, event_text, redacted_text, tampered_text,
+};
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
 use crate::store::RecordingFacts;
@@ -102,9 +104,7 @@ impl Command for Args {
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
-        run(&self, call.caller, call.context, call.out)
-            .await
-            .map(Done::from)
+        run(&self, call.caller, call.context, call.out).await
     }
 }
 
@@ -113,7 +113,7 @@ async fn run(
     caller: &Caller,
     context: &Context,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
+) -> Result<Done, Failure> {
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.entry()).await?;
     let open = out.write_all(OPEN.as_bytes()).await;
@@ -121,14 +121,14 @@ async fn run(
         Ok(()) => tokio::select! {
             played = play(args, facts, context, out) => played,
             // At the relay's own shell; over ssh the console gives the command up and closes the screen.
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(String::new().into()),
         },
         Err(error) => Err(Failure::unwritten(&error)),
     };
     // The screen is closed whatever came of it; a viewer that is gone needs none.
     let _ = out.write_all(CLOSE.as_bytes()).await;
     let _ = out.flush().await;
-    played.map(|()| String::new())
+    played
 }
 
 async fn play(
@@ -136,25 +136,29 @@ async fn play(
     facts: RecordingFacts,
     context: &Context,
     out: &mut Out<'_>,
-) -> Result<(), Failure> {
+) -> Result<Done, Failure> {
     let (id, unfinished) = (facts.row.session.id, unfinished(&facts));
-    let mut show = Show::new(args.from, Title::of(&facts));
     let archive = &context.facts.archive;
-    let mut frames = archive.read(facts, move |micros, record, mark| {
-        show.frame(micros, record, mark)
-    });
+    let opened = archive.open(facts.clone()).await;
+    let tampered = opened.tampered.clone();
+    let mut show = Show::new(args.from, Title::of(&facts), tampered.as_deref());
+    let mut frames = opened.read(move |micros, record, mark| show.frame(micros, record, mark));
     let began = Instant::now();
     let (mut due, mut last) = (Duration::ZERO, args.from);
     let mut shown = false;
     while let Some(item) = frames.recv().await {
         let (at, drawn) = match item {
             Read::Item(frame) => frame,
-            Read::End(Ok(_)) => {
-                if let Some(state) = unfinished {
+            Read::End(Ok(end)) => {
+                let tampered = tampered.or_else(|| archive.altered(&facts, &end));
+                if let (None, Some(state)) = (&tampered, unfinished) {
                     return Err(not_whole(id, state, shown));
                 }
                 sleep_until(began + due + LAST_LOOK).await;
-                return Ok(());
+                return Ok(match tampered {
+                    Some(why) => distrusted(id, &why),
+                    None => String::new().into(),
+                });
             }
             Read::End(Err(error)) => {
                 let text = format!("the recording cannot be read from where it is stored: {error}");
@@ -180,26 +184,32 @@ async fn play(
 struct Show {
     from: Duration,
     title: Title,
+    /// The reason why the recording is not what passed.
+    tampered: Option<String>,
     screen: Option<Screen>,
     terminal: bool,
     texts: [ExportText; 2],
     plain: Plain,
     marked: MarkedLines,
-    /// Something with a mark is on the screen.
-    has_marks: bool,
+    /// The last that was shown has a mark.
+    has_mark: bool,
+    /// Bytes of input that are redacted, so far.
+    redacted: u64,
 }
 
 impl Show {
-    fn new(from: Duration, title: Title) -> Self {
+    fn new(from: Duration, title: Title, tampered: Option<&str>) -> Self {
         Self {
             from,
             title,
+            tampered: tampered.map(str::to_owned),
             screen: None,
             terminal: false,
             texts: Default::default(),
             plain: Plain::default(),
             marked: MarkedLines::default(),
-            has_marks: false,
+            has_mark: false,
+            redacted: 0,
         }
     }
 
@@ -216,16 +226,14 @@ impl Show {
                 let lines = self.marked.take_all(*stream, mark, bytes.0);
                 let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
                 // Whatever the terminal got before, from here on it shows lines.
-                match std::mem::replace(&mut self.has_marks, true) {
-                    true => text,
-                    false => format!("\x1b[!p\x1b[999;1H{text}"),
-                }
+                self.marked_text(&text)
             }
             Recorded::Start(start) => {
                 self.begin(start);
-                return None;
+                let why = self.tampered.take()?;
+                format!("{}\r\n", tampered_text(&why))
             }
-            Recorded::Resize(size) if self.terminal => {
+            Recorded::Resize(size) if self.terminal && mark.is_none() => {
                 let drawn = self.screen.as_mut()?.resize(*size);
                 return (at >= self.from).then_some((at, drawn));
             }
@@ -236,18 +244,33 @@ impl Show {
                     Stream::Stdout => stdout.take(bytes.0),
                     Stream::Stderr => stderr.take(bytes.0),
                 };
+                let begins = match std::mem::take(&mut self.has_mark) {
+                    true => "\r\n",
+                    false => "",
+                };
                 match self.terminal {
-                    true => text,
-                    false => text.replace('\n', "\r\n"),
+                    true => format!("{begins}{text}"),
+                    false => format!("{begins}{}", text.replace('\n', "\r\n")),
                 }
+            }
+            Recorded::Redacted(redacted) => {
+                self.redacted = self.redacted.saturating_add(redacted.length.into());
+                let note = format!("[input {}]", redacted_text(self.redacted));
+                let drawn = self.screen.as_ref()?.note(&Mark::line(mark, &note));
+                return (at >= self.from).then_some((at, drawn));
+            }
+            Recorded::Exit(_) | Recorded::Resize(_) => {
+                let line = Mark::line(Some(mark?), &event_text(&record.event));
+                self.marked_text(&format!("\r\n{line}"))
             }
             // What has no picture is shown as a line.
             Recorded::File(_)
+            | Recorded::FilesUnfollowed(_)
             | Recorded::Gap(_)
             | Recorded::ContentEnds(_)
             | Recorded::ForwardOpened(_)
             | Recorded::ForwardClosed(_) => {
-                let lines = self.plain.lines(record, None);
+                let lines = self.plain.lines(record, mark);
                 lines.iter().map(|line| format!("\r\n{line}\r\n")).collect()
             }
             _ => return None,
@@ -258,6 +281,14 @@ impl Show {
             return None;
         }
         Some((at, screen.draw(&text)))
+    }
+
+    /// Returns lines behind what is on the screen: whatever the terminal got before, from here on it shows lines.
+    fn marked_text(&mut self, text: &str) -> String {
+        match std::mem::replace(&mut self.has_mark, true) {
+            true => text.to_owned(),
+            false => format!("\x1b[!p\x1b[999;1H{text}"),
+        }
     }
 
     fn begin(&mut self, start: &RecordingStart<'_>) {

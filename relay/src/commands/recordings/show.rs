@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::recording::reader::ReadVerdict;
 use serde_json::{Value, json as value};
 
 use super::super::{Context, DONE, Done, Failure, json};
@@ -21,7 +20,7 @@ use crate::store::{RecordingFacts, RecordingState};
 /// The exit statuses of `verify`, beside [`DONE`] and the one of every failure. They are relied upon.
 const NOT_PROVED: u8 = 3;
 const TRUNCATED: u8 = 4;
-const TAMPERED: u8 = 5;
+pub(super) const TAMPERED: u8 = 5;
 const LOST: u8 = 6;
 const NOT_YET: u8 = 7;
 const NOT_KEPT: u8 = 8;
@@ -165,16 +164,13 @@ pub(super) async fn show(
 async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownForwards) {
     let found = Arc::new(Mutex::new((Ran::default(), ShownForwards::default())));
     let reading = found.clone();
-    let read = context
-        .facts
-        .archive
-        .read(facts.clone(), move |micros, record, _| {
-            let mut found = reading.lock().unwrap_or_else(PoisonError::into_inner);
-            found.0.handle(micros, record);
-            found.1.handle(micros, record);
-            None::<()>
-        });
-    let mut read = read;
+    let opened = context.facts.archive.open(facts.clone()).await;
+    let mut read = opened.read(move |micros, record, _| {
+        let mut found = reading.lock().unwrap_or_else(PoisonError::into_inner);
+        found.0.handle(micros, record);
+        found.1.handle(micros, record);
+        None::<()>
+    });
     let mut whole = false;
     while let Some(item) = read.recv().await {
         if let Read::End(end) = item {
@@ -195,17 +191,19 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     let fails = |why: String| Err(Failure(format!("recording {id} {why}")));
     let says = |code: u8, what: String| {
         let text = format!("recording {id} {what}\n");
-        Ok(Done { text, code })
+        Ok(Done::with_code(text, code))
     };
     let archive = &context.facts.archive;
-    let mut read = archive.read(facts.clone(), |_, _, _| None::<()>);
+    let opened = archive.open(facts.clone()).await;
+    let tampered = opened.tampered.clone();
+    let mut read = opened.read(|_, _, _| None::<()>);
     let mut end = None;
     while let Some(item) = read.recv().await {
         if let Read::End(outcome) = item {
             end = Some(outcome);
         }
     }
-    let (found, link) = match end {
+    let end = match end {
         Some(Ok(end)) => end,
         Some(Err(error)) => {
             return fails(format!("cannot be read from where it is stored: {error}"));
@@ -214,16 +212,8 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     };
     let state = facts.row.state;
     // What the upload has found comes first: what was not taken is not stored here.
-    if state == RecordingState::Tampered {
-        let reason = facts.row.reason.as_deref().unwrap_or("it was altered");
-        return says(TAMPERED, format!("is tampered: {reason}"));
-    }
-    if let ReadVerdict::Tampered { at, fault } = found {
-        let what = format!(
-            "was altered after it was stored: segment {}, block {}: {fault}",
-            at.segment, at.block
-        );
-        return says(TAMPERED, what);
+    if let Some(why) = tampered.or_else(|| archive.altered(facts, &end)) {
+        return says(TAMPERED, why);
     }
     if !state.is_terminal() {
         return says(
@@ -232,24 +222,10 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         );
     }
     let Some(verdict) = archive.verdict(facts) else {
-        return match facts.row.verdict {
-            None => says(
-                NOT_YET,
-                "has no verdict yet: ask again in a minute".to_owned(),
-            ),
-            Some(_) => says(
-                TAMPERED,
-                "has a verdict that the cluster key did not sign".to_owned(),
-            ),
-        };
+        let what = "has no verdict yet: ask again in a minute";
+        return says(NOT_YET, what.to_owned());
     };
-    if verdict.recording != id.to_string()
-        || verdict.chain != hex(&link.0)
-        || verdict.state != state.as_str()
-    {
-        let what = "is not the one that the cluster key signed a verdict on";
-        return says(TAMPERED, what.to_owned());
-    }
+    let (_, link) = end;
     let segments = count(facts.segments.len(), "segment");
     let reason = facts.row.reason.as_deref().unwrap_or("no reason known");
     // What was signed decides, and not what the row says of it.
@@ -274,7 +250,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         "recording {id}: {said} ({segments}, chain {})\n",
         hex(&link.0)
     );
-    Ok(Done { text, code })
+    Ok(Done::with_code(text, code))
 }
 
 fn lacks(verdict: &VerdictText) -> String {

@@ -17,7 +17,7 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::wire::{Exit, WindowSize};
 use serde_json::{Map, Value, json};
 
-use super::verify::{content_not_kept, name};
+use super::verify::{TAMPERED, content_not_kept, name};
 use crate::json;
 use crate::model::role::Ability;
 use crate::recording::export::marks::{Mark, MarkedLines};
@@ -283,6 +283,40 @@ pub(crate) fn content_end_text(ends: &ContentEnds) -> String {
     )
 }
 
+/// Returns, in words, how much of the input is redacted.
+pub(crate) fn redacted_text(bytes: u64) -> String {
+    format!("redacted, {}", Count(bytes, "byte"))
+}
+
+/// Returns an exit status or a terminal's size in words.
+pub(crate) fn event_text(event: &Event<'_>) -> String {
+    match event {
+        Event::Exit(exit) => format!("exit {}", exit_word(exit)),
+        Event::Resize(size) => {
+            let (columns, rows) = shown_size(*size);
+            format!("size {columns}x{rows}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Returns the line before everything else of a recording that is not what passed.
+pub(crate) fn tampered_text(why: &str) -> String {
+    format!("[this recording {}]", Escaped(why))
+}
+
+/// Returns the same as the first line of an export in JSON. The names are relied upon.
+pub(crate) fn tampered_line(why: &str) -> Vec<u8> {
+    let reason = why.strip_prefix(TAMPERED).unwrap_or(why);
+    json::line(&json!({ "time": 0.0, "event": "tampered", "reason": reason }))
+}
+
+/// Returns the same as the first event of an asciicast.
+pub(crate) fn tampered_event(why: &str) -> String {
+    let text = json::compact(&tampered_text(why));
+    format!("[0.000000, \"m\", {text}]\n")
+}
+
 /// Returns `PowerLoss` as `power_loss`.
 pub(super) fn snake(name: &str) -> String {
     let mut out = String::new();
@@ -303,6 +337,8 @@ pub(crate) struct Asciicast {
     terminal: bool,
     texts: [ExportText; 3],
     marked: MarkedLines,
+    /// The last output has a mark.
+    has_mark: bool,
 }
 
 impl Asciicast {
@@ -315,6 +351,7 @@ impl Asciicast {
             terminal: false,
             texts: Default::default(),
             marked: MarkedLines::default(),
+            has_mark: false,
         }
     }
 
@@ -326,14 +363,14 @@ impl Asciicast {
                 let mark = mark.unwrap_or(Mark::Unproved);
                 let lines = self.marked.take_all(*stream, mark, bytes.0);
                 let shown: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                self.has_mark = true;
                 let note = self.event(micros, "m", mark.text());
                 note + &self.event(micros, "o", &shown)
             }
-            Event::Exit(_) if mark.is_some() => self.event(
-                micros,
-                "m",
-                "an exit status that was not shown to the operator",
-            ),
+            Event::Exit(_) | Event::Resize(_) if mark.is_some() => {
+                let text = Mark::line(mark, &event_text(&record.event));
+                self.event(micros, "m", &text)
+            }
             Event::Start(start) => self.header(start),
             Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
                 let [stdin, stdout, stderr] = &mut self.texts;
@@ -342,7 +379,10 @@ impl Asciicast {
                     Stream::Stdout => (stdout, "o"),
                     Stream::Stderr => (stderr, "o"),
                 };
-                let text = text.take(bytes.0);
+                let mut text = text.take(bytes.0);
+                if code == "o" && std::mem::take(&mut self.has_mark) {
+                    text.insert(0, '\n');
+                }
                 match self.terminal || code == "i" {
                     true => self.event(micros, code, &text),
                     false => self.event(micros, code, &text.replace('\n', "\r\n")),
@@ -353,8 +393,8 @@ impl Asciicast {
                 self.event(micros, "r", &format!("{columns}x{rows}"))
             }
             Event::Redacted(redacted) => {
-                let length = Count(redacted.length.into(), "byte");
-                self.event(micros, "m", &format!("redacted, {length}"))
+                let text = Mark::line(mark, &redacted_text(redacted.length.into()));
+                self.event(micros, "m", &text)
             }
             Event::Gap(gap) => {
                 let missing = gap
@@ -436,6 +476,9 @@ impl Plain {
                 return Vec::new();
             }
             let mut lines = self.flush();
+            if self.last_mark != Some(mark) {
+                lines.extend(self.marked_rest());
+            }
             self.last_mark = Some(mark);
             lines.extend(self.marked.take(*stream, mark, bytes.0));
             return lines;
@@ -450,7 +493,7 @@ impl Plain {
                 self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
                 Vec::new()
             }
-            Event::Resize(size) => {
+            Event::Resize(size) if mark.is_none() => {
                 let Some((terminal, transcript)) = &mut self.terminal else {
                     return Vec::new();
                 };
@@ -465,21 +508,24 @@ impl Plain {
                     stdout
                 }
                 .take(bytes.0);
-                match &mut self.terminal {
+                let mut lines = self.marked_rest();
+                lines.extend(match &mut self.terminal {
                     Some((terminal, transcript)) => {
                         escaped(terminal.feed_with(text.as_str(), transcript))
                     }
                     None => self.cut(&text),
-                }
+                });
+                lines
             }
             Event::File(file) => {
                 let path = EscapedBytes(file.path.0);
-                vec![format!(
+                let line = format!(
                     "{} {path}: {}, result {}",
                     snake(&format!("{:?}", file.kind)),
                     Count(file.size, "byte"),
                     file.result
-                )]
+                );
+                vec![Mark::line(mark, &line)]
             }
             Event::FilesUnfollowed(why) => {
                 vec![format!(
@@ -487,8 +533,12 @@ impl Plain {
                     Escaped(why)
                 )]
             }
-            Event::ForwardOpened(forward) => vec![forwards::opened_line(forward)],
-            Event::ForwardClosed(forward) => vec![forwards::closed_line(forward)],
+            Event::ForwardOpened(forward) => {
+                vec![Mark::line(mark, &forwards::opened_line(forward))]
+            }
+            Event::ForwardClosed(forward) => {
+                vec![Mark::line(mark, &forwards::closed_line(forward))]
+            }
             Event::Gap(gap) => {
                 let missing = gap
                     .bytes
@@ -511,10 +561,14 @@ impl Plain {
     #[must_use]
     pub(crate) fn finish(mut self) -> Vec<String> {
         let mut lines = self.flush();
-        if let Some(mark) = self.last_mark {
-            lines.extend(self.marked.rest(mark));
-        }
+        lines.extend(self.marked_rest());
         lines
+    }
+
+    /// Returns what has a mark and is no whole line yet.
+    fn marked_rest(&mut self) -> Vec<String> {
+        let mark = self.last_mark.take();
+        mark.map_or_else(Vec::new, |mark| self.marked.rest(mark))
     }
 
     /// Returns what is shown by now and is no whole line yet. Where a terminal was, what follows is lines.

@@ -55,6 +55,14 @@ impl Screen {
         self.paint(Vec::new())
     }
 
+    /// Returns what draws a note below the screen, or over its last row where the viewer's has no more. It leaves the
+    /// screen as it is.
+    pub(crate) fn note(&self, text: &str) -> String {
+        let (cursor, below) = (self.terminal.cursor(), self.terminal.size().1 + 1);
+        let (row, column) = (cursor.row + 1, cursor.col + 1);
+        format!("\x1b[{below};1H\x1b[0;7m{text}\x1b[0m\x1b[{row};{column}H")
+    }
+
     fn paint(&mut self, rows: Vec<usize>) -> String {
         let mut out = String::new();
         let rows = match std::mem::take(&mut self.whole) {

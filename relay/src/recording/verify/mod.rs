@@ -3,6 +3,7 @@
 pub(crate) mod checks;
 
 use std::io;
+use std::ops::Range;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use holdfast_protocol::count::Count;
@@ -30,6 +31,9 @@ pub(crate) const COUNTED: &str = "counted only";
 /// The text of a verdict for a stream whose content ends before it does, as the session's terms say, and for a
 /// recording that lacks nothing else.
 pub(crate) const CONTENT_NOT_KEPT: &str = "content not kept";
+
+/// The beginning of the sentence about a recording that is not what passed, for which a reason is known.
+pub(crate) const TAMPERED: &str = "is tampered: ";
 
 /// The findings about a recording.
 #[derive(Clone, Debug)]
@@ -77,6 +81,9 @@ pub(crate) struct VerdictText {
     /// The reason why its forwards are not all proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwards: Option<String>,
+    /// Sizes and signals that are proved, from the first on; `None` where all are, and in verdicts of older relays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved_control: Option<u64>,
 }
 
 /// The verdict on one stream, in bytes.
@@ -88,6 +95,10 @@ pub(crate) struct StreamText {
     pub relayed: u64,
     /// Recorded and proved to be that.
     pub proved: u64,
+    /// The parts that are proved of the recorded bytes: the first byte of each, and the first behind it. `None` in
+    /// verdicts of older relays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Vec<[u64; 2]>>,
     /// Redacted.
     pub redacted: u64,
     /// Missing, as gaps say.
@@ -289,10 +300,26 @@ impl Findings {
         state: RecordingState,
         key: &SigningKey,
     ) -> SignedVerdict {
+        // Strings and numbers always can be written as JSON.
+        let text = serde_json::to_string(&self.text(facts, state)).unwrap_or_default();
+        SignedVerdict {
+            signature: key.sign(&signed(&text)),
+            verified: self.is_verified(state),
+            text,
+        }
+    }
+
+    /// Returns what is to be signed.
+    #[must_use]
+    pub(crate) fn text(&self, facts: &RecordingFacts, state: RecordingState) -> VerdictText {
         let stream = |proof: &StreamProof| StreamText {
             stream: name(proof.stream).to_owned(),
             relayed: proof.relayed,
             proved: proof.proved,
+            ranges: {
+                let pair = |range: &Range<u64>| [range.start, range.end];
+                Some(proof.ranges.iter().map(pair).collect())
+            },
             redacted: proof.redacted,
             missing: proof.missing,
             unproved: proof.unproved,
@@ -301,7 +328,7 @@ impl Findings {
             lack: proof.lack.map(lack_text),
         };
         let assessment = self.assessment.as_ref();
-        let text = VerdictText {
+        VerdictText {
             recording: facts.row.session.id.to_string(),
             state: state.as_str().to_owned(),
             segments: facts.segments.len() as u64,
@@ -315,18 +342,24 @@ impl Findings {
                 .map(|contradiction| contradiction.to_string()),
             unfollowed: self.unfollowed.clone(),
             forwards: assessment.and_then(|found| found.forwards).map(lack_text),
-        };
-        // Strings and numbers always can be written as JSON.
-        let text = serde_json::to_string(&text).unwrap_or_default();
-        SignedVerdict {
-            signature: key.sign(&signed(&text)),
-            verified: self.is_verified(state),
-            text,
+            proved_control: assessment
+                .filter(|found| found.control.is_some())
+                .map(|found| found.proved_control),
         }
     }
 }
 
 impl VerdictText {
+    /// Returns how many sizes and signals are proved, from the first on.
+    #[must_use]
+    pub(crate) fn proved_control(&self) -> u64 {
+        match (self.proved_control, &self.control) {
+            (Some(proved), _) => proved,
+            (None, Some(_)) => 0,
+            (None, None) => u64::MAX,
+        }
+    }
+
     /// Returns whether it lacks nothing but content that it need not keep.
     #[must_use]
     pub(crate) fn is_content_not_kept(&self) -> bool {

@@ -113,7 +113,7 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
     let code = if failed { FAILED } else { DONE };
     if args.json {
         let text = json(&findings)?;
-        return Ok(Done { text, code });
+        return Ok(Done::with_code(text, code));
     }
     let row = |found: &Finding| {
         let level = match found.level {
@@ -130,7 +130,7 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
     let rows: Vec<_> = findings.iter().map(row).collect();
     // Nothing is cut: what to do is at the end of a line.
     let text = table(None, ["LEVEL", "CHECK", "FOUND"], &rows);
-    Ok(Done { text, code })
+    Ok(Done::with_code(text, code))
 }
 
 async fn database(store: &Store) -> Vec<Finding> {
