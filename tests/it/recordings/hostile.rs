@@ -124,6 +124,16 @@ fn inventions_are_tampering() {
             false,
             "the content of a stream does not end",
         ),
+        (
+            "invented-command",
+            false,
+            "it has a record that does not belong",
+        ),
+        (
+            "invented-refusal",
+            false,
+            "it has a refused variable that was not sent",
+        ),
         ("gap-of-nothing", false, "stdout differs"),
     ] {
         let (relay, row) = judged(case, cut);

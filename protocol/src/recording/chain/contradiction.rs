@@ -26,6 +26,9 @@ pub enum Contradiction {
     /// An end of input that the relay did not send.
     #[error("it has an end of input that was not sent")]
     Eof,
+    /// A variable that the device says it refused, and that was not sent, or was set.
+    #[error("it has a refused variable that was not sent, or that the session got")]
+    Refused,
     /// A forward of a number that the relay did not give.
     #[error("it has a forward {0} that did not exist")]
     ForwardAdded(u32),

@@ -1,5 +1,7 @@
 //! What a recording says beside the streams' data, against the relay's own row of the session.
 
+use alloc::vec::Vec;
+
 use super::contradiction::{Contradiction, Fact};
 use super::expect::{command_tag, env_tag};
 use super::forwards::ForwardCheck;
@@ -7,7 +9,9 @@ use super::lane::Unproved;
 use super::{ChainKey, Expectation, RecordedKind, SessionStart};
 use crate::limits::MAX_RECORD_COMMAND;
 use crate::recording::digest::Mac;
-use crate::recording::record::{Event, RecordingStart, StartedWork, Stream};
+use crate::recording::record::{
+    EnvironmentRefused, Event, RecordingStart, StartedWork, Stream, cut_name,
+};
 use crate::wire::{Exit, StdinMode};
 
 /// Compares everything but the streams' data. Keeps the first contradiction.
@@ -19,6 +23,9 @@ pub(super) struct FactCheck<'s> {
     forwards: ForwardCheck<'s>,
     command: Option<CommandCheck>,
     exit: Option<Exit>,
+    has_eof: bool,
+    /// The names that were sent and are not in the start, as far as the device did not say that it refused them.
+    unset: Vec<&'s str>,
     found: Option<Contradiction>,
 }
 
@@ -42,6 +49,8 @@ impl<'s> FactCheck<'s> {
             ),
             command: None,
             exit: None,
+            has_eof: false,
+            unset: Vec::new(),
             found: None,
         }
     }
@@ -69,7 +78,16 @@ impl<'s> FactCheck<'s> {
             Event::Resize(_) | Event::Signal(_) if self.is(RecordedKind::Forwards) => {
                 Some(Contradiction::Record)
             }
-            Event::File(_) | Event::FilesUnfollowed(_) if !self.is(RecordedKind::Sftp) => {
+            // Programs are listed within a terminal alone.
+            Event::Command(_) | Event::CommandExit(_) | Event::CommandsUnavailable(_)
+                if self.is_without_terminal() =>
+            {
+                Some(Contradiction::Record)
+            }
+            Event::EnvironmentRefused(refused) => self.refused(refused),
+            Event::File(_) | Event::FilesUnfollowed(_)
+                if self.holds_data || !self.is(RecordedKind::Sftp) =>
+            {
                 Some(Contradiction::Record)
             }
             Event::ForwardOpened(_) | Event::ForwardClosed(_)
@@ -110,7 +128,15 @@ impl<'s> FactCheck<'s> {
         self.expected.kind == kind
     }
 
+    fn is_without_terminal(&self) -> bool {
+        let begun = self.begun();
+        self.is(RecordedKind::Forwards) || begun.is_some_and(|begun| begun.terminal.is_none())
+    }
+
     fn start(&mut self, start: &RecordingStart<'_>) -> Option<Contradiction> {
+        self.unset = self
+            .begun()
+            .map_or_else(Vec::new, |begun| unset(start, begun));
         let expected = self.expected;
         let checks = [
             (start.user == expected.user, Fact::User),
@@ -163,6 +189,20 @@ impl<'s> FactCheck<'s> {
         })
     }
 
+    /// Takes the names of what the device did not set: each was sent, and is not in the start.
+    fn refused(&mut self, refused: &EnvironmentRefused<'_>) -> Option<Contradiction> {
+        self.begun()?;
+        for name in &refused.names {
+            let is_it = |sent: &&str| cut_name(sent) == *name;
+            let Some(at) = self.unset.iter().position(is_it) else {
+                return Some(Contradiction::Refused);
+            };
+            self.unset.remove(at);
+        }
+        let more = usize::try_from(refused.more).unwrap_or(usize::MAX);
+        (more > self.unset.len()).then_some(Contradiction::Refused)
+    }
+
     fn command_line(&mut self, part: &[u8]) -> Option<Contradiction> {
         if let Some(command) = &mut self.command {
             command.take(part);
@@ -211,7 +251,10 @@ impl<'s> FactCheck<'s> {
         (second || other).then_some(Contradiction::Exit)
     }
 
-    fn eof(&self, stdin: u64) -> Option<Contradiction> {
+    fn eof(&mut self, stdin: u64) -> Option<Contradiction> {
+        if core::mem::replace(&mut self.has_eof, true) {
+            return Some(Contradiction::Eof);
+        }
         let control = self.expected.control.as_ref()?;
         // What the relay sent after it was noted last is not known of a relay that was killed.
         if self.expected.closing.is_none() && control.eof.is_none() {
@@ -226,6 +269,14 @@ impl CommandCheck {
         self.mac.update(part);
         self.length = self.length.saturating_add(part.len() as u64);
     }
+}
+
+/// Returns the names of what was sent and is not in the start.
+fn unset<'s>(start: &RecordingStart<'_>, begun: &'s SessionStart) -> Vec<&'s str> {
+    let mut set = start.env.iter().map(|(name, _)| *name).peekable();
+    let sent = begun.env.iter().map(|(name, _)| name.as_str());
+    sent.filter(|name| set.next_if(|set| set == name).is_none())
+        .collect()
 }
 
 /// Returns whether the work is of the kind that the session was.

@@ -274,13 +274,22 @@ impl<'a> EnvironmentRefused<'a> {
     /// Creates it of these names, within the bounds.
     #[must_use]
     pub fn of(names: &'a [String]) -> Self {
-        let cut = |name: &'a String| &name[..name.floor_char_boundary(MAX_ENV_NAME)];
         let more = names.len().saturating_sub(MAX_ENV);
         Self {
-            names: names.iter().take(MAX_ENV).map(cut).collect(),
+            names: names
+                .iter()
+                .take(MAX_ENV)
+                .map(|name| cut_name(name))
+                .collect(),
             more: u32::try_from(more).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Returns as much of a variable's name as a record has.
+pub(super) fn cut_name(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_ENV_NAME))
+        .unwrap_or(name)
 }
 
 /// A program that was run.
