@@ -73,6 +73,10 @@ wrong-start-facts         |       1 | exec    | done    | has taken             
 wrong-exit                |       1 | exec    | done    | has taken                       | exit status is not the one
 invented-size             |       1 | exec    | done    | has taken                       | terminal sizes or signals
 content-ends-early        |       1 | exec    | done    | has taken                       | content of a stream
+invented-command          |       1 | exec    | done    | has taken                       | does not belong
+invented-refusal          |       1 | exec    | done    | has taken                       | refused variable
+gap-over-forgery          |       1 | exec    | done    | has taken                       |
+gap-of-nothing            |       1 | exec    | done    | has taken                       | stdout differs
 lying-forward-counts      |       1 | connect | done    | has taken                       | bytes received in it
 dropped-forward           |       1 | connect | done    | has taken                       | is missing in it
 true-forward-log          |       1 | connect | done    | has taken                       |
