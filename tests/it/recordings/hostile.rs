@@ -1,13 +1,16 @@
 //! Recordings that a device has sealed as it likes: what the relay knows decides.
 
 use std::process::Stdio;
+use std::time::Duration;
 
+use hostile::cases::of_operator;
 use hostile::device::GREETING;
+use hostile::operator::{self, OperatorTarget};
 use serde_json::Value;
 
 use super::{exported, stream};
 use crate::harness::{
-    Hostile, Relay, SOON, Way, own_login, run, run_with_input, wait_for, wait_until,
+    Hostile, Relay, SOON, Way, block_on, own_login, run, run_with_input, wait_for, wait_until,
 };
 
 /// Returns what the relay makes of the recording of a session with a device that plays a case. `cut`: an administrator
@@ -108,6 +111,43 @@ fn answer_that_was_not_asked_for_is_never_verified() {
             .contains("the server answered request number 30583, which is not pending"),
         "{said}"
     );
+}
+
+/// The device and its agent are honest: it is the operator who asks for two things under one number.
+#[test]
+fn request_number_that_is_used_twice_ends_following() {
+    let site = super::site();
+    let target = OperatorTarget {
+        relay: site.relay.ssh(),
+        key: site.alice.key(),
+        user: format!("{}+kitchen-cam", own_login()),
+        count: 1,
+        within: Duration::from_secs(1),
+    };
+    let case = of_operator("sftp-same-id").unwrap();
+    block_on(operator::play(case, target)).unwrap();
+    let why = "the client used request number 0 again before it was answered";
+    let row = wait_for(SOON, "the audit event", || {
+        super::events(&site.relay, "sftp")
+            .into_iter()
+            .find(|row| row["operation"] == "unfollowed")
+    });
+    assert!(row.to_string().contains(why), "{row}");
+    let row = wait_for(SOON, "a verdict", || {
+        let row = super::rows(&site.relay).first()?.clone();
+        row["verified"].is_boolean().then_some(row)
+    });
+    assert_eq!(
+        (&row["kind"], &row["verified"]),
+        (&"sftp".into(), &false.into()),
+        "{row}"
+    );
+    let id = row["id"].as_str().unwrap();
+    let said = site.relay.admin(&["recordings", "verify", id]).exits(3);
+    assert!(said.out().contains(why), "{said}");
+    let records = exported(&site.relay, id);
+    let unfollowed = |record: &Value| record["event"] == "files_unfollowed";
+    assert!(records.iter().any(unfollowed), "{records:?}");
 }
 
 #[test]

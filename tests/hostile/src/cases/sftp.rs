@@ -20,8 +20,8 @@ pub const CASES: &[OperatorCase] = &[
             let count = target.count;
             after(target, move |sftp| {
                 for id in 0..count {
-                    sftp.ask(crate::operator::sftp::STAT, id, b"/etc/passwd");
-                    sftp.ask(crate::operator::sftp::STAT, id, b"/etc/hostname");
+                    let paths: [&[u8]; 2] = [b"/etc/passwd", b"/etc/hostname"];
+                    sftp.ask_both(crate::operator::sftp::STAT, id, &paths);
                 }
             })
         },

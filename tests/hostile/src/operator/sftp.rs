@@ -47,10 +47,19 @@ impl Sftp {
 
     /// Sends a request about a path.
     pub fn ask(&mut self, kind: u8, id: u32, path: &[u8]) {
-        let message = SshMessage::new(kind).number(id).string(path);
-        let body = message.payload();
-        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-        self.send(&[&length, body].concat());
+        self.ask_both(kind, id, &[path]);
+    }
+
+    /// Sends requests about some paths under one number, all before any can be answered.
+    pub fn ask_both(&mut self, kind: u8, id: u32, paths: &[&[u8]]) {
+        let mut requests = vec![];
+        for path in paths {
+            let message = SshMessage::new(kind).number(id).string(path);
+            let body = message.payload();
+            requests.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+            requests.extend(body);
+        }
+        self.send(&requests);
     }
 
     /// The next answer, from its kind on; `None` when the connection is over.
