@@ -1,5 +1,6 @@
 //! Bounds of sessions and forwards, each with its reason.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::os::limits::MAX_GROUPS;
@@ -133,6 +134,9 @@ pub(crate) const MAX_LOGIN_ANSWER: usize =
 /// Most open files of a session's processes, until they raise it themselves: the kernel's own first limit. The agent's
 /// service may have more, for the agent.
 pub(crate) const SESSION_OPEN_FILES: u64 = 1024;
+
+/// Timer slack of a process that nothing was said of, in nanoseconds: the kernel's own, of its first process.
+pub(crate) const USUAL_TIMER_SLACK: NonZeroU64 = NonZeroU64::new(50_000).unwrap();
 
 /// One account's sessions have at most this part of the tasks (one in so many) that the agent's service may have: the
 /// agent, and an operator who logs in to look, need the rest.

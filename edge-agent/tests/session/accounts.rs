@@ -1,7 +1,7 @@
 //! Who a session runs as, where, and with what.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 
 use edge_agent::session::SessionConfig;
@@ -312,6 +312,15 @@ fn each_session_has_a_keyring_of_its_own() {
     });
 }
 
+/// Returns a command that runs another with that timer slack, in nanoseconds.
+fn timer_slack(device: &Device, nanoseconds: &str) -> String {
+    let script = format!("#!/bin/sh\necho {nanoseconds} > /proc/$$/timerslack_ns\nexec \"$@\"\n");
+    device.write("slack", &script);
+    let path = device.path("slack");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
 /// An agent whose service gives it more than an account has.
 #[test]
 fn what_the_agent_is_privileged_with_is_no_accounts() {
@@ -340,11 +349,12 @@ fn what_the_agent_is_privileged_with_is_no_accounts() {
             "setpriv --inh-caps +net_admin --ambient-caps +net_admin --securebits +no_setuid_fixup",
         ];
         let wrappers: Vec<&str> = wrappers.into_iter().filter(possible).collect();
-        device.runs_with(&wrappers.join(" "));
+        let precise = timer_slack(&device, "1000");
+        device.runs_with(&format!("{precise} {}", wrappers.join(" ")));
         let pair = Pair::with(device, |_| {}).await;
         let command = "grep ^Cap /proc/self/status | tr -d '\\t'; cat /proc/self/oom_score_adj; \
             ps -o cls=,ni= -p $$ | tr -s ' '; ulimit -Sn; ulimit -Hn; cat /proc/self/personality; \
-            grep -E 'nice|realtime priority' /proc/self/limits | tr -s ' '";
+            cat /proc/self/timerslack_ns; grep -E 'nice|realtime priority' /proc/self/limits | tr -s ' '";
         for login in ["tester", "root"] {
             let outcome = exec_as(&pair, login, command).await;
             let lines: Vec<_> = outcome.stdout().lines().map(str::trim).collect();
@@ -375,6 +385,7 @@ fn what_the_agent_is_privileged_with_is_no_accounts() {
                 "1024",
                 "8192",
                 "00000000",
+                "50000",
                 "Max nice priority 0 0",
                 "Max realtime priority 0 0",
             ];
@@ -391,15 +402,19 @@ fn what_the_agent_is_restricted_by_stays() {
             return;
         }
         let device = Device::new();
-        device.runs_with(
-            "choom -n 300 -- nice -n 5 prlimit --nofile=512:600 --core=0:0 setpriv --no-new-privs",
-        );
+        let imprecise = timer_slack(&device, "70000");
+        let rest =
+            "choom -n 300 -- nice -n 5 prlimit --nofile=512:600 --core=0:0 setpriv --no-new-privs";
+        device.runs_with(&format!("{imprecise} {rest}"));
         let pair = Pair::with(device, |_| {}).await;
         let command = "cat /proc/self/oom_score_adj; ps -o ni= -p $$ | tr -d ' '; ulimit -Sn; ulimit -Hn; \
-            ulimit -Hc; grep NoNewPrivs /proc/self/status | tr -d '\\t'";
-        let outcome = exec_as(&pair, "tester", command).await;
-        let expected = ["300", "5", "512", "600", "0", "NoNewPrivs:1"];
-        assert_eq!(outcome.stdout().lines().collect::<Vec<_>>(), expected);
+            ulimit -Hc; cat /proc/self/timerslack_ns; grep NoNewPrivs /proc/self/status | tr -d '\\t'";
+        for login in ["tester", "root"] {
+            let outcome = exec_as(&pair, login, command).await;
+            let expected = ["300", "5", "512", "600", "0", "70000", "NoNewPrivs:1"];
+            let lines: Vec<_> = outcome.stdout().lines().collect();
+            assert_eq!(lines, expected, "{login}");
+        }
     });
 }
 

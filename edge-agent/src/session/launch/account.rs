@@ -19,8 +19,9 @@ use rustix::process::{
 };
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities,
-    clear_ambient_capability_set, set_capabilities, set_capabilities_secure_bits,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    clear_ambient_capability_set, current_timer_slack, set_capabilities,
+    set_capabilities_secure_bits, set_current_timer_slack, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use thread_priority::ThreadPriority;
@@ -30,7 +31,7 @@ use thread_priority::unix::{
 };
 
 use crate::os::accounts::Account;
-use crate::session::limits::SESSION_OPEN_FILES;
+use crate::session::limits::{SESSION_OPEN_FILES, USUAL_TIMER_SLACK};
 
 /// The permissions that new files may not have by default: sshd's.
 pub(super) const UMASK: u32 = 0o022;
@@ -48,6 +49,7 @@ pub(super) fn prepare() -> io::Result<()> {
     chdir("/")?;
     leave_keyring()?;
     drop_priority();
+    drop_timer_precision();
     drop_oom_protection();
     drop_limits();
     reset_personality();
@@ -122,6 +124,14 @@ fn drop_priority() {
         let _ = setpriority_process(None, nice.max(0));
     } else if nice < 0 {
         let _ = setpriority_process(None, 0);
+    }
+}
+
+/// Takes the usual precision of timers where the agent's is higher: that wakes the processor more often. A lower one is
+/// what the service manager wants for sessions, and stays.
+fn drop_timer_precision() {
+    if current_timer_slack().is_ok_and(|slack| slack < USUAL_TIMER_SLACK.get()) {
+        let _ = set_current_timer_slack(Some(USUAL_TIMER_SLACK));
     }
 }
 
