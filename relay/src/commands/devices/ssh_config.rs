@@ -268,13 +268,13 @@ open sftp://pi%2Bkitchen-cam@{host}:{port}/ -hostkey=\"{keys}\" -rawsettings Pin
         format!(
             "# Holdfast: an inventory for Ansible. The first group goes by the jump: it needs what `ssh-config` prints in
 # ~/.ssh/config, and logs in as usual. The second goes the direct way and needs no configuration of ssh; there the
-# user name is LOGIN+DEVICE, which is no account on the device, so `~` of it leads nowhere: the folder for Ansible's
-# own files must be named by its whole path.
+# user name is LOGIN+DEVICE, which is no account on the device, so `~` of it leads nowhere: $HOME, which the device
+# sets, names the folder for Ansible's own files.
 [fleet]
 kitchen-cam ansible_host=kitchen-cam.{FLEET_DOMAIN} ansible_user=pi
 
 [fleet_direct]
-kitchen-cam-direct ansible_host={host} ansible_port={port} ansible_user=pi+kitchen-cam ansible_remote_tmp=/tmp/.ansible-pi
+kitchen-cam-direct ansible_host={host} ansible_port={port} ansible_user=pi+kitchen-cam ansible_remote_tmp=$HOME/.ansible/tmp
 
 [all:vars]
 ansible_ssh_common_args=-o IdentitiesOnly=yes -o ServerAliveInterval={KEEPALIVE_SECONDS}
