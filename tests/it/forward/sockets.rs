@@ -235,9 +235,11 @@ fn a_device_has_a_socket_as_long_as_the_connection_lives() {
     let control = folder.join("control");
     let spec = format!("{}:127.0.0.1:{}", socket.display(), target.port());
     let mut ssh = site.ssh(Way::Direct);
-    ssh.arg("-MN").arg("-S").arg(&control).args(["-R", &spec]);
-    let _ssh = Running::start(&mut ssh);
-    wait_until(SOON, "the master", || control.exists() && socket.exists());
+    ssh.arg("-vMN").arg("-S").arg(&control).args(["-R", &spec]);
+    let master = Running::start(&mut ssh);
+    wait_until(SOON, "the master", || control.exists());
+    // A master that is to cancel a forward before the relay has answered to it frees what its answer still uses.
+    master.wait_err("remote forward success");
     for what in ["cancel", "forward", "cancel", "forward"] {
         let mut ssh = site.ssh(Way::Direct);
         ssh.arg("-S").arg(&control);
