@@ -92,6 +92,7 @@ enum FromRelay {
     Refused,
     Roster,
     Drain(u32),
+    Renamed,
     Echo,
 }
 
@@ -407,6 +408,9 @@ fn of_answers(joins: bool, messages: &[FromRelay]) {
             FromRelay::Refused => RelayMessage::Refused(Refusal::UnknownDevice),
             FromRelay::Roster => RelayMessage::Roster(roster()),
             FromRelay::Drain(millis) => RelayMessage::Drain(*millis),
+            FromRelay::Renamed => {
+                RelayMessage::Renamed(DeviceName::new("porch-cam").expect("a name"))
+            }
             FromRelay::Echo => RelayMessage::Echo,
         };
         let before = (order, taken);
@@ -421,7 +425,10 @@ fn of_answers(joins: bool, messages: &[FromRelay]) {
             RelayMessage::Enrolled(_) => *grants += 1,
             RelayMessage::Welcome(_) => *welcomes += 1,
             RelayMessage::Refused(_) => *refusals += 1,
-            RelayMessage::Roster(_) | RelayMessage::Drain(_) | RelayMessage::Echo => {
+            RelayMessage::Roster(_)
+            | RelayMessage::Drain(_)
+            | RelayMessage::Renamed(_)
+            | RelayMessage::Echo => {
                 assert_eq!(*welcomes, 1);
             }
         }

@@ -64,6 +64,8 @@ async fn look(
         if is_unjudged && !matches!(judged, Ok(true)) {
             sessions.live.set_unjudged();
         }
+        // A device is online all the same if it learns its new name later.
+        rename(sessions).await?;
         if !judged? {
             warn!("a session did not end yet: checking again");
             return Ok(());
@@ -73,6 +75,21 @@ async fn look(
         tx.commit().await?;
     }
     (seen.data, seen.access) = (data, access);
+    Ok(())
+}
+
+/// Sends their names to devices that were renamed.
+async fn rename(sessions: &Sessions) -> Result<(), StoreError> {
+    let tunnels = sessions.tunnels.registry.all();
+    if tunnels.is_empty() {
+        return Ok(());
+    }
+    let names = sessions.store.in_background().device_names().await?;
+    for tunnel in tunnels {
+        if let Some(name) = names.get(&tunnel.device) {
+            tunnel.rename(name);
+        }
+    }
     Ok(())
 }
 

@@ -196,6 +196,15 @@ fn an_agent_tells_its_state() {
     );
     run(&mut device.command(&["status"])).ok();
 
+    // A new name comes without a new connection.
+    relay
+        .admin(&["devices", "rename", "kitchen-cam", "hall-cam"])
+        .ok();
+    wait_until(SOON, "the new name", || {
+        status(&device)["name"] == "hall-cam"
+    });
+    assert_eq!(status(&device)["generation"], online["generation"]);
+
     device.stop();
     let stopped = run(&mut device.command(&["status", "--json"])).exits(1);
     let stopped: Value = serde_json::from_slice(&stopped.stdout).unwrap();

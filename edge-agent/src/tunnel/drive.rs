@@ -182,6 +182,19 @@ impl TunnelDriver<'_> {
                 }
                 None
             }
+            RelayMessage::Renamed(name) => {
+                let mut membership = self.agent.membership.lock();
+                if membership.update_name(&name) {
+                    info!("the device is called {name} now");
+                    self.agent.status.renamed(&name);
+                    let device = RecordingDevice::from(&*membership);
+                    self.agent.sessions.recorder().update(device);
+                    if let Err(error) = membership.save(&self.agent.state) {
+                        warn!("{error}");
+                    }
+                }
+                None
+            }
             // An echo has done its work by coming. The others are never due on a tunnel.
             RelayMessage::Echo
             | RelayMessage::Identity(_)

@@ -98,6 +98,11 @@ impl TunnelStatus {
         });
     }
 
+    /// Notes that the device has another name.
+    pub fn renamed(&self, name: &DeviceName) {
+        self.change(|status| status.name = name.clone());
+    }
+
     /// Notes that the tunnel is gone.
     pub fn disconnected(&self, why: &str) {
         self.change(|status| {

@@ -21,7 +21,7 @@ impl ControlMessage for AgentMessage {
 }
 
 impl ControlMessage for RelayMessage {
-    const KNOWN: u32 = 8;
+    const KNOWN: u32 = 9;
 }
 
 impl ControlMessage for UploadMessage {

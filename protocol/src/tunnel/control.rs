@@ -74,8 +74,8 @@ impl ControlOrder {
 #[error("a message that is not due")]
 pub struct NotDue;
 
-/// The order of a relay's messages: the answers to `Hello` and `Enrol`, each once, and on a tunnel a `Roster`, `Drain` or
-/// `Echo` at any time. A `Refused` in place of any of them is the last.
+/// The order of a relay's messages: the answers to `Hello` and `Enrol`, each once, and on a tunnel a `Roster`, `Drain`,
+/// `Renamed` or `Echo` at any time. A `Refused` in place of any of them is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayOrder {
     /// The `Identity` is due.
@@ -116,7 +116,10 @@ impl RelayOrder {
             (Self::AwaitWelcome, RelayMessage::Welcome(_)) => Self::Established,
             (
                 Self::Established,
-                RelayMessage::Roster(_) | RelayMessage::Drain(_) | RelayMessage::Echo,
+                RelayMessage::Roster(_)
+                | RelayMessage::Drain(_)
+                | RelayMessage::Renamed(_)
+                | RelayMessage::Echo,
             ) => Self::Established,
             _ => return Err(NotDue),
         };

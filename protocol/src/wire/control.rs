@@ -44,6 +44,8 @@ pub enum RelayMessage {
     /// The key that signs new versions of the agent: just before `Enrolled`, once in a device's life. An older agent
     /// skips it.
     ReleaseKey(ReleaseKey),
+    /// The device has another name since its [`Welcome`]. An older agent skips it.
+    Renamed(DeviceName),
 }
 
 /// Opens the control stream.

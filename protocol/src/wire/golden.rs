@@ -159,6 +159,7 @@ fn what_a_relay_says() {
             }),
             "0029 07 e1e1e1e1e1e1e1e1 e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2",
         ),
+        (RelayMessage::Renamed(device_name()), "0005 08 03 63616d"),
     ]);
 }
 

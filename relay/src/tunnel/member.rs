@@ -194,7 +194,7 @@ async fn open(
         Ok(Ok(generation)) => {
             let (tell, queue) = mpsc::channel(CONTROL_QUEUE);
             let tunnel = Tunnel::new(
-                device.id,
+                (device.id, device.name.clone()),
                 generation,
                 caller.connection.clone(),
                 &caller.hello,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holdfast_protocol::ids::{DeviceId, Generation};
+use holdfast_protocol::ids::{DeviceId, DeviceName, Generation};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MINOR_VERSION, STALE_KEEPALIVES};
 use holdfast_protocol::wire::{CloseCode, Hello, RelayMessage};
 use quinn::{Connection, VarInt};
@@ -48,6 +48,8 @@ pub(crate) struct Tunnel {
     forwards: AtomicU32,
     /// True if it is the one by which its device is reached: registered, and not replaced.
     is_current: AtomicBool,
+    /// The name that the device knows it has.
+    name: Mutex<DeviceName>,
     /// The connection id that the store knows.
     stored_id: Mutex<Option<TunnelId>>,
 }
@@ -80,7 +82,7 @@ impl Tunnel {
     /// Creates a tunnel that was just welcomed, and the queue of messages for its control stream.
     #[must_use]
     pub(crate) fn new(
-        device: DeviceId,
+        (device, name): (DeviceId, DeviceName),
         generation: Generation,
         connection: Connection,
         hello: &Hello,
@@ -106,6 +108,7 @@ impl Tunnel {
             sessions: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
             is_current: AtomicBool::new(false),
+            name: Mutex::new(name),
             stored_id: Mutex::default(),
         })
     }
@@ -192,6 +195,19 @@ impl Tunnel {
     /// Queues a message for the device; drops it if the device does not read.
     pub(crate) fn tell(&self, message: RelayMessage) {
         let _ = self.control.try_send(message);
+    }
+
+    /// Queues the device's name for it, if it is another one than it knows.
+    pub(crate) fn rename(&self, name: &DeviceName) {
+        let mut known = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != *name
+            && self
+                .control
+                .try_send(RelayMessage::Renamed(name.clone()))
+                .is_ok()
+        {
+            *known = name.clone();
+        }
     }
 
     /// Closes the tunnel at once.

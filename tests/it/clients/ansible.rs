@@ -19,7 +19,7 @@ const PLAYBOOK: &str = "
     - shell: echo ran >> ~/ran; tty || true
       register: shell
       failed_when: (shell.stdout == 'not a tty') != pipelined
-    - copy: { src: file, dest: ~/file, mode: '0640' }
+    - copy: { src: file, dest: '{{ to }}', mode: '0640' }
 ";
 
 #[test]
@@ -63,10 +63,12 @@ fn ansible_runs_a_playbook_on_a_fleet() {
         own_login()
     );
     fs::write(alice.folder().join("direct"), direct).unwrap();
-    for (inventory, count, pipelining) in [
-        ("hosts", count, "True"),
-        ("hosts", count, "False"),
-        ("direct", 1, "False"),
+    // There `~` in a task's path leads nowhere, too.
+    let whole = format!("{}/home/file", devices[0].folder().display());
+    for (inventory, count, pipelining, to) in [
+        ("hosts", count, "True", "~/file"),
+        ("hosts", count, "False", "~/file"),
+        ("direct", 1, "False", &whole),
     ] {
         let mut play = at_home(&alice, "ansible-playbook");
         let ssh = format!(
@@ -75,7 +77,10 @@ fn ansible_runs_a_playbook_on_a_fleet() {
             alice.folder().display()
         );
         play.args(["-i", inventory, "-f", "4", "play.yml", "-e"])
-            .arg(format!("{{\"pipelined\": {}}}", pipelining.to_lowercase()))
+            .arg(format!(
+                "{{\"pipelined\": {}, \"to\": \"{to}\"}}",
+                pipelining.to_lowercase()
+            ))
             .env("ANSIBLE_PIPELINING", pipelining)
             .env("ANSIBLE_SSH_ARGS", ssh)
             .env("ANSIBLE_REMOTE_USER", own_login())

@@ -6,6 +6,7 @@ pub(crate) mod labels;
 pub(crate) mod tokens;
 pub(crate) mod tunnels;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
@@ -55,6 +56,7 @@ const BY_ID_AT_VERSION: &str = select_device_at_version!("WHERE d.id = $1");
 const BY_KEY: &str = select_device!("WHERE d.public_key = $1");
 const BY_ID: &str = select_device!("WHERE d.id = $1");
 const HOLDER: &str = "SELECT id FROM devices WHERE name = $1 AND revoked IS NULL";
+const NAMES: &str = "SELECT id, name FROM devices WHERE revoked IS NULL";
 const REVOKED: &str = "SELECT id FROM devices WHERE revoked IS NOT NULL";
 
 impl Store {
@@ -137,6 +139,20 @@ impl Store {
     pub(crate) async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
         let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(self.reads()).await?;
         ids.iter().map(|id| device_id(id)).collect()
+    }
+
+    /// Returns the names of all devices that are not revoked.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn device_names(&self) -> Result<HashMap<DeviceId, DeviceName>, StoreError> {
+        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(NAMES).fetch_all(self.reads()).await?;
+        let read = |(id, name): (Vec<u8>, String)| {
+            let name =
+                DeviceName::new(&name).map_err(|_| StoreError::Corrupt("a device's name"))?;
+            Ok((device_id(&id)?, name))
+        };
+        rows.into_iter().map(read).collect()
     }
 }
 
