@@ -23,7 +23,7 @@ pub(crate) enum StoreError {
     #[error("the database was busy for {} s: see what else writes to it, or whether the disk is slow", .0.as_secs())]
     Slow(Duration),
     /// A change was not committed in time, and was rolled back.
-    #[error("a change was not finished within {} s and was rolled back: try again", .0.as_secs())]
+    #[error("a change made no progress within {} s and was rolled back: try again", .0.as_secs())]
     Expired(Duration),
     /// A row that this program never wrote.
     #[error("the database is damaged: {0} cannot be read back; restore it from a backup")]

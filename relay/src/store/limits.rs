@@ -39,10 +39,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// is too slow: longer than [`BUSY_TIMEOUT`], so that the cause is reported and not the queue.
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time for which a transaction may stay open. After that it is taken back and the next writer has its turn: a
-/// caller that waits for something else in the middle of a change must not hold up all others. Changes take
-/// milliseconds. It is shorter than [`BUSY_TIMEOUT`] and [`TURN_TIMEOUT`], so that who waits behind one still gets a
-/// turn.
+/// The time that a transaction may take for one statement and what its caller does before the next. After that it is
+/// taken back and the next writer has its turn: a caller that waits for something else in the middle of a change must not
+/// hold up all others. Statements take milliseconds. It is shorter than [`BUSY_TIMEOUT`] and [`TURN_TIMEOUT`], so that who
+/// waits behind one still gets a turn.
 pub(super) const TX_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.

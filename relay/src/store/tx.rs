@@ -13,17 +13,18 @@ use super::backend::write_queue::BatchWriter;
 use super::{AuditEntry, Durability, Store, StoreError, audit};
 
 /// A write transaction. It is the only writer for as long as it is open, and never fails half-way for a lock. Dropped
-/// without a commit, it takes back everything; so does one that is still open after
+/// without a commit, it takes back everything; so does one that has not begun a statement for
 /// [`TX_TIMEOUT`](super::limits::TX_TIMEOUT).
 pub(crate) struct Tx {
     writer: Arc<TxWriter>,
-    /// The time that it has.
+    expiry: TxExpiry,
+    /// The time that it has for each step.
     timeout: Duration,
     /// Appended to the audit log by the commit.
     rows: Vec<AuditEntry>,
 }
 
-/// The turn of a transaction; empty once the transaction was open for too long.
+/// The turn of a transaction; empty once the transaction has stood still for too long.
 type TxWriter = Mutex<Option<BatchWriter>>;
 
 /// Takes transactions back whose time is over. Only one is open at any time, so one task is enough for all of them; it
@@ -62,6 +63,7 @@ impl Store {
         self.expiry.begin(&writer, self.tx_timeout);
         Ok(Tx {
             writer,
+            expiry: self.expiry.clone(),
             timeout: self.tx_timeout,
             rows: Vec::new(),
         })
@@ -105,16 +107,19 @@ impl Tx {
         writer.commit().await
     }
 
-    /// Returns the connection for the next statements of the transaction.
+    /// Returns the connection for the next statements of the transaction, whose time begins again with that: a change of
+    /// many rows may take as long as it needs.
     ///
     /// # Errors
-    /// [`StoreError::Expired`] if the transaction was open for too long.
+    /// [`StoreError::Expired`] if the transaction has stood still for too long.
     pub(super) async fn connection(
         &mut self,
     ) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
         let writer = self.writer.lock().await;
-        let connection = MutexGuard::try_map(writer, |writer| writer.as_deref_mut());
-        connection.map_err(|_| StoreError::Expired(self.timeout))
+        let connection = MutexGuard::try_map(writer, |writer| writer.as_deref_mut())
+            .map_err(|_| StoreError::Expired(self.timeout))?;
+        self.expiry.extend(self.timeout);
+        Ok(connection)
     }
 
     /// Adds to the rows what only the transaction can say.
@@ -152,6 +157,13 @@ impl TxExpiry {
             }
             Some(looks) if over < looks => self.0.sooner.notify_one(),
             Some(_) => {}
+        }
+    }
+
+    /// Restarts the time of the open transaction. The task finds that out when the old time is over.
+    fn extend(&self, timeout: Duration) {
+        if let Some((_, over)) = &mut self.state().last {
+            *over = Instant::now() + timeout;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Transactions that are held open.
 
+use std::time::Instant;
+
 use super::*;
 
 /// Returns a store that shares `bed`'s queue of writers, and whose transactions are over as soon as another wants one.
@@ -35,7 +37,7 @@ async fn transaction_held_too_long_gives_up_its_turn() {
     let late = held.meta_set("late", "x").await.unwrap_err();
     assert_eq!(
         late.to_string(),
-        "a change was not finished within 0 s and was rolled back: try again"
+        "a change made no progress within 0 s and was rolled back: try again"
     );
     let committed = held.commit().await;
     assert!(matches!(committed, Err(StoreError::Expired(_))));
@@ -47,6 +49,24 @@ async fn transaction_held_too_long_gives_up_its_turn() {
     ] {
         assert_eq!(is_set(&bed, key).await, is, "{key}");
     }
+}
+
+#[tokio::test]
+async fn transaction_that_goes_on_keeps_its_turn() {
+    // A list of 65,536 revocations is one change.
+    let bed = Fixture::new().await;
+    let timeout = Duration::from_secs(1);
+    let store = Store {
+        tx_timeout: timeout,
+        ..bed.store.clone()
+    };
+    let mut long = store.begin(Durability::Disk).await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < 2 * timeout {
+        set(&mut long, "long").await;
+    }
+    long.commit().await.unwrap();
+    assert!(is_set(&bed, "long").await);
 }
 
 #[tokio::test]
