@@ -414,7 +414,7 @@ fn the_ssh_config_has_a_form_for_each_client() {
     );
     let ansible = form("ansible");
     assert!(
-        ansible.contains("ansible_user=pi+kitchen-cam ansible_remote_tmp=/tmp/"),
+        ansible.contains("ansible_user=pi+kitchen-cam ansible_remote_tmp=$HOME/.ansible/tmp"),
         "{ansible}"
     );
 

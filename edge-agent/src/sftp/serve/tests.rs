@@ -439,7 +439,7 @@ fn what_is_no_sftp_ends_the_server() {
     for (bytes, expected) in [
         (
             &b"SSH-2.0-x\r\n"[..],
-            "the client does not speak SFTP: a packet of",
+            "the client does not speak SFTP: a packet has",
         ),
         (b"\0\0\0\x05\x04\0\0\0\x03", "began without a version"),
         (b"\0\0\0\0", "a packet of 0 bytes is too short"),
