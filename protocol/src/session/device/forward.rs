@@ -69,7 +69,8 @@ impl DeviceForward {
             SessionMessage::Eof if self.input_ended => Err(SessionViolation::AfterEof),
             SessionMessage::Eof => {
                 self.input_ended = true;
-                if self.has_data() {
+                // A forward that is over has no input to close: its connection may end before the relay's does.
+                if self.has_data() && self.phase != ForwardPhase::Done {
                     self.push(ForwardAction::CloseInput);
                 }
                 Ok(())
@@ -251,6 +252,16 @@ mod tests {
 
     fn sent(message: SessionMessage) -> ForwardAction {
         ForwardAction::Send(message)
+    }
+
+    #[test]
+    fn end_of_input_behind_the_end_asks_for_nothing() {
+        let mut forward = DeviceForward::new(ForwardKind::Connection { address: true });
+        forward.handle_refused(SessionRefusal::NoShell);
+        drain(&mut forward);
+        assert!(forward.is_done());
+        assert_eq!(forward.handle_message(SessionMessage::Eof), Ok(()));
+        assert_eq!(drain(&mut forward), []);
     }
 
     #[test]
