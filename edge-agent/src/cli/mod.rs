@@ -327,6 +327,7 @@ impl RecordingArgs {
         RecorderConfig {
             folder: self.spool.clone().unwrap_or_else(|| state.join("spool")),
             in_state: self.spool.is_none(),
+            adopted: Some(state.join("spool-adopted")),
             max_bytes: self.spool_max,
             reserve: self.spool_reserve,
             sync: self.sync.map(Sync::from),

@@ -57,3 +57,6 @@ pub(crate) const MAX_BOOT_FILE: usize = 64 + 1_000 * 39;
 
 /// Bytes taken at a time of what the relay says about an upload.
 pub(crate) const UPLOAD_READ: usize = 4 * 1024;
+
+/// The most that the file may hold by which a spool's folder is known again: a UUID.
+pub(crate) const MAX_SPOOL_ID: u64 = 64;

@@ -5,6 +5,7 @@
 //! writes into it ([`recorder`]), a session's way into it (`session`), and the stream to the relay
 //! ([`upload`]).
 
+mod adopted;
 mod boot;
 mod clock;
 mod commands;

@@ -9,6 +9,7 @@ use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
 use holdfast_protocol::wire::SegmentLost;
 
 use super::RecorderConfig;
+use super::adopted::is_adopted;
 use super::boot::{Boot, SpoolPlace};
 use super::spool_fs::Folder;
 use crate::recording::limits::SPOOL_SHARE;
@@ -47,9 +48,15 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
         true => SpoolPlace::State,
         false => SpoolPlace::Elsewhere,
     };
-    let absence = boot.absence(place);
+    let adopted = config
+        .adopted
+        .as_deref()
+        .is_none_or(|file| is_adopted(file, &config.folder, &folder, place));
+    let absence = boot.absence(place).filter(|_| adopted);
     if absence.is_none() {
-        info!("the spool's folder is new: recordings in an earlier one are not reported as lost");
+        info!(
+            "the spool's folder is new or another one than before: recordings in an earlier one are not reported as lost"
+        );
     }
     let lost_power = |session: &SessionId| boot.lost_power(session);
     let recovered = Spool::recover_after(spool, &mut folder, &lost_power);

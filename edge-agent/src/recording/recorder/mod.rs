@@ -37,6 +37,8 @@ pub struct RecorderConfig {
     pub folder: PathBuf,
     /// True if that is in the state folder.
     pub in_state: bool,
+    /// The file that says which folder was used first; `None`: any is the same.
+    pub adopted: Option<PathBuf>,
     /// The most that it may hold.
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone; by default 16 MiB, or a fourth of a small one.
@@ -55,6 +57,7 @@ impl RecorderConfig {
         Self {
             folder,
             in_state: false,
+            adopted: None,
             max_bytes: SPOOL_BYTES,
             reserve: None,
             sync: None,

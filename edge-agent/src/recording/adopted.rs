@@ -1,0 +1,90 @@
+//! The spool's folder that this device has adopted: of that one alone the agent says what is gone. Another folder, because
+//! a disk is not mounted or another one is configured, says nothing of recordings that wait in the first.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::boot::SpoolPlace;
+use super::spool_fs::Folder;
+use crate::os::state::replace;
+use crate::recording::limits::MAX_SPOOL_ID;
+use crate::warn;
+
+/// The file that makes a folder outside the state folder known again.
+const ID: &str = "id";
+/// The name under which it is written first.
+const NEW: &str = "id.new";
+/// A new random text for each reading.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
+
+/// Returns whether the folder, which is at `path`, is the adopted one, which `file` names. The first that is used is
+/// adopted; until the file is removed, no other one takes its place. What cannot be remembered is not adopted.
+pub(super) fn is_adopted(file: &Path, path: &Path, folder: &Folder, place: SpoolPlace) -> bool {
+    let compared =
+        identity(path, folder, place).and_then(|present| match fs::read_to_string(file) {
+            Ok(adopted) => Ok(adopted.trim_end() == present),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                replace(file, format!("{present}\n").as_bytes(), 0o600).map(|()| true)
+            }
+            Err(error) => Err(error),
+        });
+    compared.unwrap_or_else(|error| {
+        warn!("cannot say whether the spool's folder is that of before: {error}");
+        false
+    })
+}
+
+/// Returns a line that names the folder. What is in memory is known by its path, because a restart empties it.
+fn identity(path: &Path, folder: &Folder, place: SpoolPlace) -> io::Result<String> {
+    match place {
+        SpoolPlace::State => Ok("state".to_owned()),
+        SpoolPlace::Memory => Ok(format!("memory {:?}", path.as_os_str())),
+        SpoolPlace::Elsewhere => {
+            let id = match folder.read_note(ID, MAX_SPOOL_ID) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let id = fs::read_to_string(RANDOM)?;
+                    folder.write_note(ID, NEW, id.as_bytes())?;
+                    id
+                }
+                read => read?,
+            };
+            Ok(format!("id {}", id.trim_end()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_that_takes_the_place_of_the_adopted_one_is_not() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(name);
+        let spool = path("spool");
+        let file = path("adopted");
+        let is_adopted = |place| {
+            let folder = Folder::open(&spool).unwrap();
+            super::is_adopted(&file, &spool, &folder, place)
+        };
+        for _ in 0..2 {
+            assert!(is_adopted(SpoolPlace::Elsewhere));
+        }
+        // What is below the place where a disk is mounted: also at the second start.
+        fs::rename(&spool, path("disk")).unwrap();
+        for _ in 0..2 {
+            assert!(!is_adopted(SpoolPlace::Elsewhere));
+        }
+        fs::remove_dir_all(&spool).unwrap();
+        fs::rename(path("disk"), &spool).unwrap();
+        assert!(is_adopted(SpoolPlace::Elsewhere));
+        // Another folder is configured.
+        assert!(!is_adopted(SpoolPlace::State) && !is_adopted(SpoolPlace::Memory));
+        fs::remove_file(&file).unwrap();
+        for _ in 0..2 {
+            assert!(is_adopted(SpoolPlace::Memory));
+        }
+        assert!(!is_adopted(SpoolPlace::Elsewhere));
+    }
+}
