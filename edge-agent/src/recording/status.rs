@@ -21,7 +21,7 @@ pub struct SpoolStatus {
     pub max: u64,
     /// Segments that wait for the relay.
     pub waiting: u64,
-    /// Holds when the oldest of them was begun, in seconds since 1970 by the device's clock.
+    /// The time when the oldest of them was begun, in seconds since 1970 by the device's clock.
     pub waiting_since: Option<i64>,
     /// True if it lies in memory: a power cut takes what waits there.
     pub volatile: bool,

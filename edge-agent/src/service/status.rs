@@ -44,7 +44,7 @@ pub struct Successor {
     pub digest: Digest,
     /// The name that it gives itself.
     pub version: String,
-    /// Holds how long it has to get a tunnel.
+    /// The time that it has to get a tunnel.
     pub trial: Duration,
 }
 
@@ -111,7 +111,7 @@ pub struct AgentStatus {
     /// The arguments that it was started with.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// Holds how the last upgrade went, if it did not go well or is not over.
+    /// The outcome of the last upgrade, if it did not go well or is not over.
     #[serde(default)]
     pub upgrade: Option<String>,
     /// The reason why what was asked for was not done.

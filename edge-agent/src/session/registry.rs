@@ -30,7 +30,7 @@ pub struct SessionConfig {
     pub max_sessions: u32,
     /// The bound on the tasks of sessions.
     pub tasks: TaskLimit,
-    /// Holds who makes a session a login session.
+    /// The way in which login sessions are opened.
     pub login: LoginMode,
     /// The program that runs as the helper of [`crate::session::launch`]: this very one.
     pub program: PathBuf,

@@ -49,7 +49,7 @@ pub enum HostRule {
     Network {
         /// Its address, with no bits beyond the prefix.
         address: IpAddr,
-        /// Holds how many bits of it count.
+        /// The number of its bits that count.
         prefix: u8,
     },
     /// Targets that were asked for by this name, in lower case and without a final dot.

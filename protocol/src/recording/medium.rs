@@ -94,7 +94,7 @@ pub struct MediumEntry {
     pub name: FileName,
     /// Its length.
     pub length: u64,
-    /// Holds when it was last written, in seconds since 1970 by the device's clock.
+    /// The time when it was last written, in seconds since 1970 by the device's clock.
     pub modified: i64,
 }
 

@@ -52,7 +52,7 @@ pub struct SegmentHeader {
     pub session: SessionId,
     /// Its number in the session, from 0.
     pub index: u32,
-    /// Holds which key opens it.
+    /// The key that opens it.
     pub key: KeyId,
     /// The chain before it.
     pub before: SegmentLink,

@@ -12,7 +12,7 @@ pub struct Attributes {
     pub owner: Option<(u32, u32)>,
     /// Its mode, with the bits of its type.
     pub permissions: Option<u32>,
-    /// Holds when it was read and changed last, in seconds since 1970.
+    /// The time when it was read and changed last, in seconds since 1970.
     pub times: Option<(u32, u32)>,
     /// True if a file that is made goes with the session.
     pub temporary: bool,

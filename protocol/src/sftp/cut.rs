@@ -35,7 +35,7 @@ pub enum FilterStep {
 pub struct PacketFilter {
     /// The beginning of a packet, as far as it has come.
     held: Vec<u8>,
-    /// Holds how long the packet that is taken is.
+    /// The length of the packet that is taken.
     taking: Option<usize>,
     /// The rest of a packet that passes.
     passing: usize,

@@ -44,7 +44,7 @@ pub struct Link {
 
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    /// Holds when the first unanswered beat was sent.
+    /// The time when the first unanswered beat was sent.
     since: Duration,
     /// Beats that were not answered in time.
     misses: u32,

@@ -82,7 +82,7 @@ pub struct SessionFinished {
     pub session: SessionId,
     /// The reason why it ended; `None` if its end says so, which the device can't read any more.
     pub why: Option<EndReason>,
-    /// Holds how many segments there are.
+    /// The number of segments.
     pub segments: u32,
     /// The chain over all of them.
     pub hash: SegmentLink,

@@ -154,7 +154,7 @@ pub struct Connect {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Holds which addresses may be dialled.
+    /// The addresses that may be dialled.
     pub policy: AddressPolicy,
 }
 
@@ -166,7 +166,7 @@ pub struct Listen {
     pub host: String,
     /// The port; 0: any that is free.
     pub port: u16,
-    /// Holds which addresses may be listened on.
+    /// The addresses that may be listened on.
     pub policy: AddressPolicy,
 }
 
@@ -175,7 +175,7 @@ pub struct Listen {
 pub struct SocketPath {
     /// Its path, as the operator wrote it: at most `MAX_SOCKET_PATH` bytes.
     pub path: String,
-    /// Holds which paths may be used.
+    /// The paths that may be used.
     pub policy: PathPolicy,
 }
 
@@ -193,7 +193,7 @@ pub struct Take {
 pub struct Incoming {
     /// Names it to [`Take`], once.
     pub number: u32,
-    /// Holds who has connected; 0.0.0.0 and port 0 where it came to a Unix socket.
+    /// The address that has connected; 0.0.0.0 and port 0 where it came to a Unix socket.
     pub peer: SocketAddr,
 }
 

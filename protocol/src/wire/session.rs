@@ -43,7 +43,7 @@ pub struct Open {
     /// The command that the operator asked for where `request` is forced on them: for `SSH_ORIGINAL_COMMAND`, at most
     /// `MAX_ORIGINAL_COMMAND` bytes.
     pub original_command: Option<Vec<u8>>,
-    /// Holds how the session is recorded; `None` from a relay that knows of no recordings. It follows the
+    /// The recording terms; `None` from a relay that knows of no recordings. It follows the
     /// other fields, in a part of its own (`codec/open.rs`): an old relay ends before it.
     #[serde(skip)]
     pub recording: Option<RecordingTerms>,

@@ -196,11 +196,11 @@ fn signal_of(number: i32) -> Signal {
 pub(crate) struct Pipes {
     /// For the process, in the order of its descriptors 0, 1, 2.
     pub(crate) theirs: [OwnedFd; 3],
-    /// Holds where its stdin is written.
+    /// The writing end of its stdin.
     pub(crate) stdin: Async<OwnedFd>,
-    /// Holds where its stdout is read.
+    /// The reading end of its stdout.
     pub(crate) stdout: Async<OwnedFd>,
-    /// Holds where its stderr is read.
+    /// The reading end of its stderr.
     pub(crate) stderr: Async<OwnedFd>,
 }
 

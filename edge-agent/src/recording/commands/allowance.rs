@@ -9,7 +9,7 @@ use crate::recording::limits::{COMMAND_BYTES_AT_ONCE, COMMAND_BYTES_PER_SECOND};
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: u64,
-    /// Holds when it was filled up last.
+    /// The time when it was filled up last.
     at: Duration,
 }
 

@@ -43,10 +43,10 @@ pub struct RecorderConfig {
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone; by default 16 MiB, or a fourth of a small one.
     pub reserve: Option<u64>,
-    /// Holds when it makes sure that a power cut takes nothing; by default with each write, unless it lies in
+    /// The policy of making sure that a power cut takes nothing; by default with each write, unless it lies in
     /// memory anyway.
     pub sync: Option<Sync>,
-    /// Holds when and how much is uploaded.
+    /// The policy of uploads.
     pub upload: UploadConfig,
 }
 
@@ -93,7 +93,7 @@ pub struct Recorder {
     volatile: bool,
     /// The spool's time begins here.
     epoch: Instant,
-    /// Holds when data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
+    /// The time when data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
     pub(in crate::recording) commands: Commands,

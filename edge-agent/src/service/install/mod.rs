@@ -25,7 +25,7 @@ use service::{BadArgument, Service};
 /// The program and files to install, and their places.
 #[derive(Debug)]
 pub struct Install {
-    /// Holds where the device's root file system is: `/`, or where it is mounted.
+    /// The place where the device's root file system is: `/`, or where it is mounted.
     pub root: PathBuf,
     /// The init to serve; `None` to look for it.
     pub init: Option<Init>,

@@ -40,7 +40,7 @@ pub(super) struct ServiceFile {
 #[derive(Debug)]
 pub(super) struct Service {
     init: Init,
-    /// Holds where the program is installed.
+    /// The place where the program is installed.
     pub(super) program: PathBuf,
     state: PathBuf,
     args: Vec<String>,

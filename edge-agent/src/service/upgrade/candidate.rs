@@ -57,7 +57,7 @@ pub enum CandidateError {
 /// A checked file that may be run.
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
-    /// Holds where it is staged.
+    /// The place where it is staged.
     pub path: &'a Path,
 }
 

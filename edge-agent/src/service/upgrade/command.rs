@@ -41,7 +41,7 @@ pub struct Upgrade {
     pub signature: Option<PathBuf>,
     /// True if it may be older than the running one.
     pub allow_downgrade: bool,
-    /// Holds how long it has to get a tunnel.
+    /// The time that it has to get a tunnel.
     pub trial: Duration,
 }
 
@@ -73,7 +73,7 @@ pub enum UpgradeError {
     Unsigned {
         /// The program.
         file: PathBuf,
-        /// Holds where its signature should be.
+        /// The place where its signature should be.
         signature: PathBuf,
     },
     /// A signature that does not hold.

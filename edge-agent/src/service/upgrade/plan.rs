@@ -26,12 +26,12 @@ pub struct Journal {
     pub new: Digest,
     /// The version of the new one, as it says.
     pub version: String,
-    /// Holds how long the new one has to get a tunnel, from each of its starts, in seconds.
+    /// The time that the new one has to get a tunnel, from each of its starts, in seconds.
     pub trial_secs: u64,
-    /// Holds how often the device's init was about to start the new one: counted by the old one.
+    /// The number of times that the device's init was about to start the new one: counted by the old one.
     #[serde(default)]
     pub launched: u32,
-    /// Holds how often the new one began to run: counted by itself.
+    /// The number of times that the new one began to run: counted by itself.
     #[serde(default)]
     pub begun: u32,
     /// The phase that it is in.

@@ -37,7 +37,7 @@ pub(super) struct ForwardDriver {
     logged: Option<LoggedForward>,
     /// The connection that it carries.
     socket: Option<Arc<Async<OwnedFd>>>,
-    /// Holds how it has ended, if it has.
+    /// The exit, if it has ended.
     exit: Option<Exit>,
 }
 

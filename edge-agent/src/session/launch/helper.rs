@@ -136,7 +136,7 @@ fn receive(control: &mut UnixStream) -> io::Result<(Instructions, Vec<OwnedFd>)>
 struct Program {
     /// The description of the program, for the message that it cannot be run.
     what: &'static str,
-    /// Holds where it is.
+    /// The place where it is.
     path: PathBuf,
     /// Its zeroth argument, and the others.
     arguments: (OsString, Vec<OsString>),

@@ -86,7 +86,7 @@ pub(crate) struct Common<'a> {
     pub(crate) sftp_server: &'a SftpServer,
     /// The bound on the processes.
     pub(crate) tasks: &'a TaskLimit,
-    /// Holds who makes a session a login session.
+    /// The way in which login sessions are opened.
     pub(crate) login: LoginMode,
 }
 

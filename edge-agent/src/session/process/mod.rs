@@ -33,10 +33,10 @@ pub(super) struct ProcessDriver {
     process: Option<SessionProcess>,
     /// The PAM session of `process`.
     login: Option<PamSession>,
-    /// Holds how `process` has ended, if it has; it is reaped only when the session is over.
+    /// The exit of `process`, if it has ended; it is reaped only when the session is over.
     exited: Option<Exit>,
     terminal: Option<Arc<Async<OwnedFd>>>,
-    /// Holds where the session's processes reach the operator's SSH agent.
+    /// The place where the session's processes reach the operator's SSH agent.
     agent: Option<AgentSocket>,
     /// The state machine's time begins here.
     epoch: Instant,

@@ -41,7 +41,7 @@ pub(in crate::session) enum InboundEvent {
 enum CutInput {
     Data {
         bytes: Bytes,
-        /// Holds how many more bytes of its frame are to come.
+        /// The bytes of its frame that are still to come.
         remaining: usize,
         hidden: bool,
         /// The process may have it.
@@ -58,7 +58,7 @@ pub(in crate::session) struct Inbound {
     raw: VecDeque<Bytes>,
     /// The input that was cut, and still has to be recorded before it counts.
     cut: Option<CutInput>,
-    /// Holds where data goes.
+    /// The destination of data.
     pub(in crate::session) stdin: Stdin,
 }
 

@@ -84,7 +84,7 @@ struct MadeSocket {
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: Async<UnixListener>,
-    /// Holds where it is, if that was not the operator's choice.
+    /// The place where it is, if that was not the operator's choice.
     pub(crate) path: Option<String>,
     /// The keeper lives until this is closed.
     _control: Async<UnixStream>,

@@ -45,7 +45,7 @@ pub struct Assessment {
 pub struct StreamProof {
     /// The stream.
     pub stream: Stream,
-    /// Holds how many bytes the relay passed on.
+    /// The bytes that the relay passed on.
     pub relayed: u64,
     /// Recorded bytes that are proved to be what the relay passed on, in that order.
     pub proved: u64,

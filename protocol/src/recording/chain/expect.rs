@@ -34,7 +34,7 @@ pub struct Expectation {
     pub control: Option<ControlDigest>,
     /// The points up to which the content of the streams is kept; `None`: all of it is.
     pub content: Option<ContentPoints>,
-    /// Holds how the session ended; `None` if the relay was killed before it kept that. What it saw pass may then be
+    /// The session's end; `None` if the relay was killed before it kept that. What it saw pass may then be
     /// older than the end.
     pub closing: Option<Closing>,
     /// The relay's facts of each forward in a recording of forwards; `None` of any other recording, and where an
@@ -67,7 +67,7 @@ pub struct SessionStart {
     pub terminal: Option<(String, WindowSize)>,
     /// The names of the environment, each with the tag of name and value.
     pub env: Vec<(String, Tag)>,
-    /// Holds how it was to be recorded: everything of the terms but the key.
+    /// The terms of its recording: everything of the terms but the key.
     pub mode: crate::wire::RecordingMode,
     /// The part of stdin that was to be recorded.
     pub stdin: crate::wire::StdinMode,

@@ -56,7 +56,7 @@ pub struct RecordingReader<'k> {
     started: bool,
     end: Option<RecordingEnd>,
     fault: Option<ScanFault>,
-    /// Holds how many more bytes the blocks may unpack to.
+    /// The bytes that the blocks may still unpack to.
     left: u64,
 }
 

@@ -18,7 +18,7 @@ pub struct FileOperation<'a> {
     /// The second path, of a rename or link.
     #[serde(borrow)]
     pub other: Option<RecordedBytes<'a>>,
-    /// Holds how many bytes were read or written, or the size that was set.
+    /// The bytes that were read or written, or the size that was set.
     pub size: u64,
     /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
     pub result: u32,

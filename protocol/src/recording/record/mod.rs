@@ -227,7 +227,7 @@ pub struct Redacted {
 /// Data that the spool could not take, under `best-effort`. Its record takes the place of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Holds when it began: microseconds before this record.
+    /// The time when it began: microseconds before this record.
     pub micros: u64,
     /// Bytes that are missing, of each stream.
     pub bytes: [u64; 3],
@@ -266,7 +266,7 @@ pub struct EnvironmentRefused<'a> {
     /// Their names, each cut to `MAX_ENV_NAME` bytes, and at most `MAX_ENV` of them.
     #[serde(borrow)]
     pub names: Vec<&'a str>,
-    /// Holds how many more there were.
+    /// The count of further ones.
     pub more: u32,
 }
 

@@ -16,7 +16,7 @@ use crate::wire::RecordingTerms;
 /// The facts that begin a recording.
 #[derive(Clone, Debug)]
 pub struct Begin<'a> {
-    /// Holds how it is recorded; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
+    /// The recording mode; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
     pub terms: &'a RecordingTerms,
     /// To what it is sealed: from the roster.
     pub key: Option<RecordingKey>,
@@ -38,7 +38,7 @@ pub struct DataPiece<'a> {
     pub stream: Stream,
     /// The bytes.
     pub bytes: &'a [u8],
-    /// Holds how many more of this frame are still to come.
+    /// The bytes of this frame that are still to come.
     pub remaining: usize,
     /// True if the terminal's echo is off. Of a frame that comes in pieces, the first one's counts.
     pub hidden: bool,

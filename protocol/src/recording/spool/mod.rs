@@ -42,7 +42,7 @@ pub struct SpoolConfig {
     pub max_bytes: u64,
     /// Free space of the file system that it leaves alone.
     pub reserve: u64,
-    /// Holds when it makes sure that what it wrote survives a power cut.
+    /// The policy of making sure that what it wrote survives a power cut.
     pub sync: Sync,
 }
 

@@ -23,7 +23,7 @@ pub enum Unavailable {
         kept: u64,
         /// The kind of these sessions.
         kept_for: &'static str,
-        /// Holds when the oldest of it was written, in seconds since 1970.
+        /// The time when the oldest of it was written, in seconds since 1970.
         oldest: Option<i64>,
     },
     /// The file system has no more free space than it must keep.

@@ -28,7 +28,7 @@ pub enum SpoolWork {
 pub struct SpoolWrite {
     /// The number of the segment.
     pub segment: SegmentName,
-    /// Holds where they belong; at 0 the file is made first.
+    /// The place where they belong; at 0 the file is made first.
     pub at: u64,
     /// The bytes.
     pub bytes: Vec<u8>,

@@ -50,7 +50,7 @@ pub struct Uploader {
     inventory: Option<Inventory>,
     /// True if the relay takes such a list.
     takes_inventory: bool,
-    /// Holds how far the relay has the segments that are still being written.
+    /// The progress of the relay with the segments that are still being written.
     has: BTreeMap<SegmentName, u64>,
     /// Sessions whose next segment was refused for now, and when to offer it again.
     later: BTreeMap<SessionId, Duration>,
@@ -60,7 +60,7 @@ pub struct Uploader {
 #[derive(Debug)]
 struct CurrentSegment {
     offer: OfferedSegment,
-    /// Holds how far the relay has it; unknown until it answers.
+    /// The progress of the relay with it; unknown until it answers.
     held: Option<u64>,
     sent: u64,
     reading: bool,

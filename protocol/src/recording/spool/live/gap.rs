@@ -10,7 +10,7 @@ use crate::recording::spool::{DataPiece, Unavailable};
 #[derive(Debug)]
 pub(super) struct OpenGap {
     since: u64,
-    /// Holds where the streams stood: bytes before it that are in the recording, or redacted.
+    /// The place where the streams stood: bytes before it that are in the recording, or redacted.
     from: [u64; 3],
     records: u64,
     why: GapReason,
