@@ -173,6 +173,11 @@ impl Audit {
         self.0.health.admits()
     }
 
+    /// Returns the reason why the log cannot be written, if it cannot.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.0.health.fault()
+    }
+
     /// Notes a failure that anybody on the network can cause: the first of a source in each minute is
     /// written at once, the others of that minute are summed in one row.
     pub(crate) async fn note_failure(&self, source: Source, event: Event) {

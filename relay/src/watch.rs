@@ -1,5 +1,5 @@
-//! The relay's regular work: its heartbeat, what it tells the store about devices, and what admin commands
-//! beside it changed.
+//! The relay's regular work: its heartbeat, the facts about devices and about itself that others read from the store, and
+//! what admin commands beside it changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::session::Sessions;
 use crate::session::admission::enforce;
 use crate::ssh::Front;
-use crate::store::{Durability, StoreError};
+use crate::store::{Durability, StoreError, meta};
 use crate::tunnel::registry::Tunnel;
 
 /// Runs until it is aborted.
@@ -24,17 +24,25 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = SeenVersions::default();
-    let mut written = HashMap::new();
-    let mut refused = [0; 3];
+    let mut flushed = Flushed::default();
     loop {
         let done = tokio::select! {
             _ = poll.tick() => look(&sessions, &front, &mut seen).await,
-            _ = flush.tick() => tell(&sessions, &mut written, &mut refused).await,
+            _ = flush.tick() => flush_facts(&sessions, &front, &mut flushed).await,
         };
         if let Err(error) = done {
             warn!(%error, "regular work on the store failed");
         }
     }
+}
+
+/// The facts that the store has.
+#[derive(Default)]
+struct Flushed {
+    heard: HashMap<DeviceId, Timestamp>,
+    refusals: [u64; 3],
+    /// The reason why the audit log cannot be written, empty if it can; `None` before the first time.
+    audit_fault: Option<String>,
 }
 
 #[derive(Default)]
@@ -136,17 +144,19 @@ async fn note_ids(sessions: &Sessions, tunnels: &[Arc<Tunnel>]) -> Result<(), St
     Ok(())
 }
 
-/// Gives the store the heartbeat, and the devices that were heard since the last time.
-async fn tell(
+/// Gives the store the heartbeat, and what has changed since the last time: devices that were heard, refusals, and whether
+/// the audit log can be written.
+async fn flush_facts(
     sessions: &Sessions,
-    written: &mut HashMap<DeviceId, Timestamp>,
-    refused: &mut [u64; 3],
+    front: &Front,
+    flushed: &mut Flushed,
 ) -> Result<(), StoreError> {
     let refusals = sessions.leases.refusals();
+    let audit_fault = front.audit.fault().unwrap_or_default();
     let tunnels = sessions.tunnels.registry.all();
     let heard: Vec<_> = tunnels
         .iter()
-        .filter(|tunnel| written.get(&tunnel.device) != Some(&tunnel.heard()))
+        .filter(|tunnel| flushed.heard.get(&tunnel.device) != Some(&tunnel.heard()))
         .map(|tunnel| {
             let address = tunnel.connection.remote_address();
             (tunnel.device, tunnel.generation, tunnel.heard(), address)
@@ -154,14 +164,18 @@ async fn tell(
         .collect();
     let mut tx = sessions.store.begin(Durability::Process).await?;
     tx.heartbeat(sessions.relay, Timestamp::now()).await?;
-    if *refused != refusals {
+    if flushed.refusals != refusals {
         tx.note_refusals(sessions.relay, refusals).await?;
+    }
+    if flushed.audit_fault.as_ref() != Some(&audit_fault) {
+        tx.meta_set(meta::AUDIT_FAULT, &audit_fault).await?;
     }
     tx.heard(&heard).await?;
     tx.commit().await?;
-    *refused = refusals;
+    flushed.refusals = refusals;
+    flushed.audit_fault = Some(audit_fault);
     note_ids(sessions, &tunnels).await?;
-    *written = tunnels
+    flushed.heard = tunnels
         .iter()
         .map(|tunnel| (tunnel.device, tunnel.heard()))
         .collect();

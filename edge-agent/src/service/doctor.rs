@@ -13,6 +13,7 @@ use crate::os::clock::WallTime;
 use crate::os::limits::CLOCK_IS_SET;
 use crate::service::status::AgentStatus;
 use crate::session::launch::login::{self, LoginMode};
+use crate::tunnel::enroll::ends_membership;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,6 +110,11 @@ fn service(facts: &DoctorFacts) -> DoctorFinding {
                 .last_error
                 .as_deref()
                 .unwrap_or("no reason was reported");
+            // Such a refusal says by itself what to do, and nothing else helps.
+            if ends_membership(why) {
+                let found = format!("the agent has no tunnel ({})", status.state);
+                return DoctorFinding::bad(FindingLevel::Problem, check, found, why);
+            }
             DoctorFinding::bad(
                 FindingLevel::Problem,
                 check,

@@ -74,6 +74,12 @@ impl Health {
         broken[place as usize].is_some()
     }
 
+    /// Returns the reason why the log cannot be written, if it cannot.
+    pub(super) fn fault(&self) -> Option<String> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.iter().flatten().next().cloned()
+    }
+
     /// Notes how the last attempt went, and says a change, and only a change, in the relay's own log.
     pub(super) fn note(&self, place: LogTarget, outcome: Result<(), String>) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);

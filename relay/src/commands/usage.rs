@@ -21,6 +21,9 @@ const CP_TIP: &str = "\ntip: the path on the devices goes behind the labels and 
 
 const APPLY_TIP: &str = "\ntip: the file is named by -f: apply -f policy.toml\n";
 
+const DEVICE_TIP: &str = "\ntip: this is the relay itself; a device is reached as LOGIN+DEVICE@RELAY: \
+    ssh -p 2222 pi+kitchen-cam@relay\n";
+
 /// Returns clap's message, made safe for a terminal, and the exit status.
 pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
     let code = if error.use_stderr() { USAGE } else { DONE };
@@ -44,6 +47,12 @@ pub(super) fn console_tip(error: &clap::Error) -> &'static str {
             SSH_TIP
         }
         (ErrorKind::UnknownArgument, _) if tip(error).is_none() => QUOTE_TIP,
+        // Who forgot the device reaches the relay itself, with a command for the device.
+        (ErrorKind::InvalidSubcommand, _)
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
+            DEVICE_TIP
+        }
         _ => "",
     }
 }

@@ -19,6 +19,8 @@ pub(crate) const BOUND_SSH: &str = "bound_ssh";
 pub(crate) const RECORDINGS: &str = "recordings";
 /// The key of the recordings' bounds, as JSON; written by a relay when it starts.
 pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
+/// The reason why the serving relay cannot write the audit log; empty if it can.
+pub(crate) const AUDIT_FAULT: &str = "audit_fault";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 

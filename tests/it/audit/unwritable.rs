@@ -31,11 +31,23 @@ fn without_a_log_no_session_starts_and_with_it_they_do_again() {
     // The console works: an admin has to look into it.
     run(alice.console().arg("devices")).ok();
     is_said(&relay, &file, "until then new sessions are refused");
+    let found = |level: &str| {
+        let doctor = run(alice.console().arg("doctor"));
+        let is_found = doctor.out().lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(level) && words.next() == Some("audit")
+        });
+        is_found.then_some(doctor)
+    };
+    let problem = wait_for(SOON, "the doctor", || found("problem"));
+    let problem = problem.exits(1).out();
+    assert!(problem.contains(file.to_str().unwrap()), "{problem}");
     fs::remove_file(&file).unwrap();
     wait_until(SOON, "sessions start again", || {
         try_session(&alice, Way::Direct).code() == 0
     });
     try_session(&alice, Way::Jump).ok();
+    wait_for(SOON, "the doctor", || found("ok"));
     // Nothing is missing of the time in between: the table has it all.
     let id = newest(&relay);
     is_unbroken(&ids(&wait_file(&file, id)));

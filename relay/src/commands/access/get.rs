@@ -24,6 +24,15 @@ pub(crate) struct Args {
     /// The form of the output
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     output: Form,
+    /// Print JSON for machines, as `-o json` does
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+}
+
+impl Args {
+    fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.output }
+    }
 }
 
 impl Command for Args {
@@ -63,10 +72,10 @@ enum Form {
 
 async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
     match &args.what {
-        What::Roles { names } => roles(names, args.output, context).await,
+        What::Roles { names } => roles(names, args.form(), context).await,
         What::Users => {
             let users = context.store.users().await?;
-            match args.output {
+            match args.form() {
                 Form::Table => user::list(&users, false, context.width),
                 Form::Toml => Ok(users_toml(&Document::of_users(&users))),
                 Form::Json => json(&Document::of_users(&users)),

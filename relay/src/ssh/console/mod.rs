@@ -49,8 +49,7 @@ const INTERRUPTED: u8 = 130;
 const CUT_OFF: u8 = 255;
 
 /// The greeting in place of a shell on the relay itself: there is none, so the help is shown.
-const GREETING: &str =
-    "This is a Holdfast relay. It has no shell: give a command, or name a device.\n\n";
+const GREETING: &str = "This is a Holdfast relay. It has no shell: give a command, or name a device, as in LOGIN+DEVICE@relay.\n\n";
 
 /// Returns what an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
 /// `ssh -p 2222 relay.example.com`.

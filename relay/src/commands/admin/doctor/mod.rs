@@ -15,7 +15,7 @@ use crate::clock::{Coarse, Timestamp};
 use crate::commands::answer::table::table;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
-use crate::store::{ClonePair, Device, Store};
+use crate::store::{ClonePair, Device, Store, meta};
 
 /// 2026-01-01: this program is younger.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -84,6 +84,7 @@ impl Finding {
 async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     let mut findings = folder::check(&context.facts.folder);
     findings.extend(database(&context.store).await);
+    findings.extend(audit_log(&context.store).await?);
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
     findings.extend(recordings::check(&context.facts.folder, &context.store).await?);
@@ -152,6 +153,20 @@ async fn database(store: &Store) -> Vec<Finding> {
             faults.iter().map(found).collect()
         }
     }
+}
+
+/// Returns whether the serving relay can write the audit log, as it noted itself.
+async fn audit_log(store: &Store) -> Result<Option<Finding>, Failure> {
+    let fault = store.meta_get(meta::AUDIT_FAULT).await?;
+    Ok(fault.map(|fault| match fault.as_str() {
+        "" => Finding::new(Level::Ok, "audit", "the audit log is written"),
+        reason => {
+            let message = format!(
+                "the relay cannot write the audit log: {reason}: make the place of `[audit] file` writable for the relay, with free space; until then new sessions are refused, unless `when_unwritable = \"continue\"`"
+            );
+            Finding::new(Level::Problem, "audit", message)
+        }
+    }))
 }
 
 async fn clones(context: &Context) -> Result<Vec<Finding>, Failure> {
