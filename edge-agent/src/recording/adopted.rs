@@ -1,5 +1,6 @@
-//! The spool's folder that this device has adopted: of that one alone the agent says what is gone. Another folder, because
-//! a disk is not mounted or another one is configured, says nothing of recordings that wait in the first.
+//! The spool's folder that this device has adopted: while no other one was used, the agent says what is gone from it.
+//! Another folder, because a disk is not mounted or another one is configured, says nothing of recordings that wait in the
+//! first, and the first nothing of those in the other.
 
 use std::fs;
 use std::io;
@@ -15,15 +16,19 @@ use crate::warn;
 const ID: &str = "id";
 /// The name under which it is written first.
 const NEW: &str = "id.new";
+/// The file's text once a second folder was used.
+const SEVERAL: &str = "several\n";
 /// A new random text for each reading.
 const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 
-/// Returns whether the folder, which is at `path`, is the adopted one, which `file` names. The first that is used is
-/// adopted; until the file is removed, no other one takes its place. What cannot be remembered is not adopted.
+/// Returns whether the folder, which is at `path`, is the only one that was used since `file` was written, which names
+/// the first. Once another one was used, none is, until the file is removed: recordings may wait in each of them. What
+/// cannot be remembered is not adopted.
 pub(super) fn is_adopted(file: &Path, path: &Path, folder: &Folder, place: SpoolPlace) -> bool {
     let compared =
         identity(path, folder, place).and_then(|present| match fs::read_to_string(file) {
-            Ok(adopted) => Ok(adopted.trim_end() == present),
+            Ok(adopted) if adopted.trim_end() == present => Ok(true),
+            Ok(_) => replace(file, SEVERAL.as_bytes(), 0o600).map(|()| false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 replace(file, format!("{present}\n").as_bytes(), 0o600).map(|()| true)
             }
@@ -76,15 +81,20 @@ mod tests {
         for _ in 0..2 {
             assert!(!is_adopted(SpoolPlace::Elsewhere));
         }
+        // What was recorded meanwhile is not in the first one.
         fs::remove_dir_all(&spool).unwrap();
         fs::rename(path("disk"), &spool).unwrap();
-        assert!(is_adopted(SpoolPlace::Elsewhere));
+        assert!(!is_adopted(SpoolPlace::Elsewhere));
+        fs::remove_file(&file).unwrap();
+        for _ in 0..2 {
+            assert!(is_adopted(SpoolPlace::Elsewhere));
+        }
         // Another folder is configured.
-        assert!(!is_adopted(SpoolPlace::State) && !is_adopted(SpoolPlace::Memory));
+        assert!(!is_adopted(SpoolPlace::State) && !is_adopted(SpoolPlace::Elsewhere));
         fs::remove_file(&file).unwrap();
         for _ in 0..2 {
             assert!(is_adopted(SpoolPlace::Memory));
         }
-        assert!(!is_adopted(SpoolPlace::Elsewhere));
+        assert!(!is_adopted(SpoolPlace::State) && !is_adopted(SpoolPlace::Memory));
     }
 }

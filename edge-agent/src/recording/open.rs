@@ -55,7 +55,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
     let absence = boot.absence(place).filter(|_| adopted);
     if absence.is_none() {
         info!(
-            "the spool's folder is new or another one than before: recordings in an earlier one are not reported as lost"
+            "the spool's folder is new, or another one was used: recordings in that one are not reported as lost"
         );
     }
     let lost_power = |session: &SessionId| boot.lost_power(session);
