@@ -52,11 +52,26 @@ fn spool_that_is_removed_under_a_session_is_lost_at_once() {
     site.device.kill();
     fs::remove_dir_all(site.device.state().join("spool")).unwrap();
     site.device.run_online(&site.relay);
-    let row = wait_state(&site.relay, "lost");
-    let reason = row["reason"].as_str().unwrap();
-    assert!(
+    wait_until(SOON, "its verdict, with what is not proved", || {
+        let row = wait_state(&site.relay, "lost");
+        let reason = row["reason"].as_str().unwrap();
         reason.starts_with("the device no longer has it")
-            && reason.contains("6 bytes that the relay passed on are not proved"),
-        "{reason}"
-    );
+            && reason.contains("6 bytes that the relay passed on are not proved")
+    });
+}
+
+/// The agent is killed as soon as the first output is shown: what is left is the beginning, and nothing was removed.
+#[test]
+fn session_whose_agent_is_killed_at_once_is_cut_short() {
+    let mut site = hoarding_site();
+    let running = site.start(Way::Direct, "echo begun; exec sleep 600");
+    running.wait_out("begun");
+    site.device.kill();
+    site.device.run_online(&site.relay);
+    // The agent takes orders a moment after it is online.
+    wait_until(SOON, "the order to upload is taken", || {
+        run(&mut site.device.command(&["upload"])).code() == 0
+    });
+    let row = wait_state(&site.relay, "truncated");
+    assert_ne!(row["verified"], true, "{row}");
 }

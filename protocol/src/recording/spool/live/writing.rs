@@ -76,7 +76,7 @@ impl LiveRecording {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let waits = self.waiting_since.map(|since| since + WRITE_DELAY);
+        let waits = self.waits_until();
         let ages = self
             .writer
             .as_ref()
@@ -86,10 +86,19 @@ impl LiveRecording {
     }
 
     fn is_due(&self, now: Duration) -> bool {
-        self.sealed.len() >= WRITE_BATCH
-            || self
-                .waiting_since
-                .is_some_and(|since| now >= since + WRITE_DELAY)
+        self.sealed.len() >= WRITE_BATCH || self.waits_until().is_some_and(|until| now >= until)
+    }
+
+    /// Returns when what waits is to be written. The beginning of a recording does not wait: an agent that is killed a
+    /// moment later would leave nothing of it, as if it had been removed.
+    fn waits_until(&self) -> Option<Duration> {
+        let is_begun = self.index > 0 || self.at > 0;
+        let delay = if is_begun {
+            WRITE_DELAY
+        } else {
+            Duration::ZERO
+        };
+        self.waiting_since.map(|since| since + delay)
     }
 
     fn flush(&mut self) -> Result<(), Unavailable> {
