@@ -113,6 +113,13 @@ pub(crate) const PAM_TIMEOUT: Duration = Duration::from_secs(12);
 /// Limits how long `su` may take to close a PAM session that was not opened in time, before it is killed.
 pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Limits how long a PAM session stays open after the last session that used it, for the next one of the same
+/// connection: what a script does between two commands.
+pub(crate) const PAM_LINGER: Duration = Duration::from_secs(1);
+
+/// Most PAM sessions that stay open so. Each is three waiting processes, of about 2 MiB.
+pub(crate) const MAX_UNUSED_LOGINS: usize = 4;
+
 /// Sets the interval at which the end of `su` is checked.
 pub(crate) const PAM_END_POLL: Duration = Duration::from_millis(20);
 

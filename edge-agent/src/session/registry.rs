@@ -11,8 +11,8 @@ use holdfast_protocol::wire::SessionRefusal;
 use smol::Timer;
 
 use super::arrivals::WaitingConnections;
-use super::launch::TaskLimit;
 use super::launch::login::LoginMode;
+use super::launch::{LoginSessions, TaskLimit};
 use super::limits::{MAX_FORWARD_RECORDINGS, MAX_FORWARDS, MAX_SESSIONS};
 use super::subsystem::SftpServer;
 use crate::recording::Recorder;
@@ -63,6 +63,7 @@ pub struct AgentSessions {
     /// Recordings of forwards.
     recordings: AtomicU32,
     pub(super) arrivals: WaitingConnections,
+    pub(super) logins: Arc<LoginSessions>,
     changed: Event,
 }
 
@@ -79,6 +80,7 @@ impl AgentSessions {
             forwards: AtomicU32::new(0),
             recordings: AtomicU32::new(0),
             arrivals: WaitingConnections::default(),
+            logins: Arc::default(),
             changed: Event::new(),
         })
     }

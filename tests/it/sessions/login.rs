@@ -1,10 +1,12 @@
 //! What makes a session a login session of the device.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirEntry, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::{
-    Accounts, Device, SOON, Site, Terminal, Way, command, needs_program, run, wait_until,
+    Accounts, Device, Running, SOON, Site, Terminal, Way, command, needs_program, run, wait_until,
 };
 
 /// The variables that the device gives all its sessions.
@@ -91,13 +93,20 @@ fn limits_and_groups_are_those_that_pam_gives() {
 }
 
 /// The processes of the account that wait for a session's end.
-fn holders() -> usize {
+fn holding() -> Vec<Pid> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let holds = processes.filter(|process| {
         let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
         read("status").contains("\nUid:\t4077\t") && read("cmdline").contains("holdfast-login")
     });
-    holds.count()
+    let number = |process: DirEntry| process.file_name().to_str().unwrap().parse().unwrap();
+    holds
+        .map(|process| Pid::from_raw(number(process)).unwrap())
+        .collect()
+}
+
+fn holders() -> usize {
+    holding().len()
 }
 
 #[test]
@@ -117,6 +126,48 @@ fn the_pam_session_lasts_as_long_as_the_session() {
         assert_eq!(terminal.wait(SOON).code(), Some(7), "{way:?}");
         wait_until(SOON, "the end of the PAM session", || holders() == 0);
     }
+}
+
+/// As with sshd: an automation that runs many commands over one connection opens one.
+#[test]
+fn sessions_of_one_connection_share_a_pam_session() {
+    if !is_pam_possible() {
+        return;
+    }
+    let accounts = Accounts::new().add("hf-held", 4077, "/bin/sh", "*");
+    let site = Site::with(accounts.device("kitchen-cam").flags(&["--login", "pam"]));
+    let folder = tempfile::Builder::new().prefix("cm").tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let control = format!("ControlPath={}", socket.display());
+    let ssh = |role: &str| {
+        let mut ssh = site.alice.ssh(Way::Direct, "hf-held", site.device.name());
+        ssh.args(["-o", role, "-o", &control]);
+        ssh
+    };
+    let _master = Running::start(ssh("ControlMaster=yes").arg("-N"));
+    wait_until(SOON, "the master's socket", || socket.exists());
+    let begin = || {
+        let mut ssh = ssh("ControlMaster=no");
+        let mut terminal = Terminal::start(ssh.args(["-t", "echo began; read end"]), 80, 24);
+        terminal.expect("began");
+        terminal
+    };
+    let (mut first, mut second) = (begin(), begin());
+    assert_eq!(holders(), 1);
+    first.send("\r");
+    first.wait(SOON);
+    assert_eq!(holders(), 1, "the other one uses it");
+    let mut other = site.alice.ssh(Way::Direct, "hf-held", site.device.name());
+    run(other.arg("true")).ok();
+    second.send("\r");
+    second.wait(SOON);
+    wait_until(SOON, "the end of the PAM sessions", || holders() == 0);
+    // One that is ended on the device is not used any more.
+    let _third = begin();
+    kill_process(holding()[0], Signal::KILL).unwrap();
+    wait_until(SOON, "its end", || holders() == 0);
+    let _fourth = begin();
+    assert_eq!(holders(), 1);
 }
 
 #[test]

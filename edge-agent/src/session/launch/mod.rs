@@ -19,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::limits::{MAX_OPEN_MESSAGE, MAX_SESSION_MESSAGE};
@@ -39,7 +40,7 @@ pub use tasks::TaskLimit;
 
 pub(crate) use account::become_account;
 pub(crate) use helper::close_inherited;
-pub(crate) use login::PamSession;
+pub(crate) use login::{HeldLogin, LoginSessions};
 
 /// The first argument of the agent when it is to be the helper.
 pub const ARGUMENT: &str = "internal-launch";
@@ -87,7 +88,9 @@ pub(crate) struct Common<'a> {
     /// The bound on the processes.
     pub(crate) tasks: &'a TaskLimit,
     /// The way in which login sessions are opened.
-    pub(crate) login: LoginMode,
+    pub(crate) mode: LoginMode,
+    /// Those that are open.
+    pub(crate) logins: &'a Arc<LoginSessions>,
 }
 
 /// A process that runs, and our ends of what it reads and writes.
@@ -98,7 +101,7 @@ pub(crate) struct Launched {
     /// Our ends.
     pub(crate) ends: Ends,
     /// The PAM session, for as long as the process runs.
-    pub(crate) login: Option<PamSession>,
+    pub(crate) login: Option<HeldLogin>,
 }
 
 /// Our ends of a process's standard streams.
@@ -126,42 +129,44 @@ pub(crate) async fn launch(
     open: Open,
     agent_socket: Option<String>,
 ) -> Result<Launched, SessionRefusal> {
-    let failed = |what: &str, error: io::Error| SessionRefusal::Failed(format!("{what}: {error}"));
+    // It starts while PAM opens the session.
+    let (control, mut process) =
+        start_helper(common.program, ARGUMENT).map_err(|e| failed("no process", e))?;
+    match instruct(&control, common, open, agent_socket).await {
+        Ok((login, ends)) => Ok(Launched {
+            process,
+            ends,
+            login,
+        }),
+        Err(refusal) => {
+            process.kill_alone();
+            // A helper that hangs in a dead file system dies when the kernel lets it: not waited for here.
+            runtime::spawn(async move {
+                process.exited().await;
+                process.reap();
+            })
+            .detach();
+            Err(refusal)
+        }
+    }
+}
+
+/// Has the helper become what `open` asks for.
+async fn instruct(
+    control: &Async<UnixStream>,
+    common: Common<'_>,
+    open: Open,
+    agent_socket: Option<String>,
+) -> Result<(Option<HeldLogin>, Ends), SessionRefusal> {
     let Common {
         program,
         sftp_server,
         tasks,
-        login,
+        mode,
+        logins,
     } = common;
-    let (login, given) = login::open(program, &open, login).await?.unzip();
-    let (tty, theirs, ends) = match &open.pty {
-        Some(asked) => {
-            let terminal = OpenTerminal::open(asked).map_err(|e| failed("no terminal", e))?;
-            let tty = terminal.path.to_string_lossy().into_owned();
-            (
-                Some(tty),
-                vec![terminal.slave],
-                Ends::Terminal(terminal.master),
-            )
-        }
-        None => {
-            let Pipes {
-                theirs,
-                stdin,
-                stdout,
-                stderr,
-            } = Pipes::new().map_err(|e| failed("no pipes", e))?;
-            (
-                None,
-                theirs.into(),
-                Ends::Pipes {
-                    stdin,
-                    stdout,
-                    stderr,
-                },
-            )
-        }
-    };
+    let (login, given) = logins.open(program, &open, mode).await?.unzip();
+    let (tty, theirs, ends) = open_ends(&open)?;
     let instructions = Instructions {
         terms: open.terms.clone(),
         agent_socket,
@@ -174,33 +179,43 @@ pub(crate) async fn launch(
     };
     let instructions = postcard::to_allocvec(&instructions)
         .map_err(|_| SessionRefusal::Failed("the request can't be passed on".to_owned()))?;
-    let (control, mut process) =
-        start_helper(program, ARGUMENT).map_err(|e| failed("no process", e))?;
-    let answer = async { converse(&control, instructions, theirs).await }
+    let answer = async { converse(control, instructions, theirs).await }
         .or(async {
             Timer::after(LAUNCH_TIMEOUT).await;
             Err(io::ErrorKind::TimedOut.into())
         })
         .await;
-    let refusal = match answer {
-        Ok(answer) => refusal_in(&answer),
-        Err(error) => Some(failed("the account's shell did not start", error)),
+    let answer = answer.map_err(|error| failed("the account's shell did not start", error))?;
+    match refusal_in(&answer) {
+        None => Ok((login, ends)),
+        Some(refusal) => Err(refusal),
+    }
+}
+
+/// Opens a terminal or pipes. Returns the terminal's path, the process's ends, and ours.
+fn open_ends(open: &Open) -> Result<(Option<String>, Vec<OwnedFd>, Ends), SessionRefusal> {
+    if let Some(asked) = &open.pty {
+        let terminal = OpenTerminal::open(asked).map_err(|e| failed("no terminal", e))?;
+        let tty = terminal.path.to_string_lossy().into_owned();
+        let ends = Ends::Terminal(terminal.master);
+        return Ok((Some(tty), vec![terminal.slave], ends));
+    }
+    let Pipes {
+        theirs,
+        stdin,
+        stdout,
+        stderr,
+    } = Pipes::new().map_err(|e| failed("no pipes", e))?;
+    let ends = Ends::Pipes {
+        stdin,
+        stdout,
+        stderr,
     };
-    let Some(refusal) = refusal else {
-        return Ok(Launched {
-            process,
-            ends,
-            login,
-        });
-    };
-    process.kill_alone();
-    // A helper that hangs in a dead file system dies when the kernel lets it: not waited for here.
-    runtime::spawn(async move {
-        process.exited().await;
-        process.reap();
-    })
-    .detach();
-    Err(refusal)
+    Ok((None, theirs.into(), ends))
+}
+
+fn failed(what: &str, error: io::Error) -> SessionRefusal {
+    SessionRefusal::Failed(format!("{what}: {error}"))
 }
 
 /// Starts the agent as a helper of the kind that `argument` names, with the way to it as its standard input.

@@ -16,7 +16,7 @@ use smol::Async;
 
 use self::turn::{Deadline, DriverEvent};
 use super::agent_socket::AgentSocket;
-use super::launch::PamSession;
+use super::launch::HeldLogin;
 use super::pump::{PeerGone, Pump};
 use super::registry::{AgentSessions, SessionSlot};
 use crate::os::process::SessionProcess;
@@ -31,8 +31,8 @@ pub(super) struct ProcessDriver {
     /// Since the `Open`, unless it was refused.
     slot: Option<SessionSlot>,
     process: Option<SessionProcess>,
-    /// The PAM session of `process`.
-    login: Option<PamSession>,
+    /// Its share of a PAM session.
+    login: Option<HeldLogin>,
     /// The exit of `process`, if it has ended; it is reaped only when the session is over.
     exited: Option<Exit>,
     terminal: Option<Arc<Async<OwnedFd>>>,

@@ -67,7 +67,8 @@ impl ProcessDriver {
             program: &config.program,
             sftp_server: &config.sftp_server,
             tasks: &config.tasks,
-            login: config.login,
+            mode: config.login,
+            logins: &self.sessions.logins,
         };
         let launched = Box::pin(launch(common, open, agent_socket)).await?;
         self.pump.recording.started(launched.process.id());

@@ -10,7 +10,8 @@ use std::thread::sleep;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::wire::SessionRefusal;
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use rustix::stdio::stdin;
 
@@ -66,8 +67,7 @@ fn serve(control: &mut UnixStream) {
     let said = control.write_all(&[&length.to_be_bytes(), answer.as_slice()].concat());
     if let Some(session) = session {
         if said.is_ok() {
-            // Nothing is ever said: the session is over, or the agent gone.
-            let _ = control.read(&mut [0; 1]);
+            session.wait(control);
         }
         session.close();
     }
@@ -144,6 +144,15 @@ impl WaitingShell {
                 Err(why)
             }
         }
+    }
+
+    /// Waits until the agent has no more use for it, or is gone, or the shell is. Nothing is ever said on either socket.
+    fn wait(&self, control: &UnixStream) {
+        let mut ends = [
+            PollFd::new(control, PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
+        ];
+        while poll(&mut ends, None) == Err(Errno::INTR) {}
     }
 
     /// Closes the PAM session.

@@ -12,6 +12,7 @@
 
 mod given;
 mod helper;
+mod shared;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -21,6 +22,8 @@ use clap::ValueEnum;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::wire::{Open, SessionRefusal};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
@@ -32,6 +35,8 @@ use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
 use crate::warn;
 
 pub(super) use given::PamResult;
+pub(crate) use shared::{HeldLogin, LoginSessions};
+
 pub use helper::{main, probe};
 
 /// The first argument of the agent when it is to be this helper.
@@ -125,9 +130,17 @@ enum LoginAnswer {
 
 /// An open PAM session. It is closed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct PamSession {
-    _control: Async<UnixStream>,
+struct PamSession {
+    control: Async<UnixStream>,
     process: Option<SessionProcess>,
+}
+
+impl PamSession {
+    /// Returns whether it is open still: the helper ends with the shell that it has wait.
+    fn is_open(&self) -> bool {
+        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&self.control, &mut [0; 1], look).is_err_and(|error| error == Errno::AGAIN)
+    }
 }
 
 impl Drop for PamSession {
@@ -143,7 +156,7 @@ impl Drop for PamSession {
 ///
 /// # Errors
 /// The refusal, for the operator.
-pub(super) async fn open(
+async fn open(
     program: &Path,
     open: &Open,
     mode: LoginMode,
@@ -163,10 +176,10 @@ pub(super) async fn open(
     let failed = |error: io::Error| no_pam(&error.to_string());
     let (control, process) = start_helper(program, ARGUMENT).map_err(failed)?;
     let held = PamSession {
-        _control: control,
+        control,
         process: Some(process),
     };
-    let answer = async { converse(&held._control, &task).await }
+    let answer = async { converse(&held.control, &task).await }
         .or(async {
             Timer::after(LAUNCH_TIMEOUT).await;
             Err(io::ErrorKind::TimedOut.into())
