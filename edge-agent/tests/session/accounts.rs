@@ -394,6 +394,36 @@ fn what_the_agent_is_privileged_with_is_no_accounts() {
     });
 }
 
+/// With the real-time class, one account could keep all others from the disk.
+#[test]
+fn an_io_priority_above_the_usual_is_no_accounts() {
+    run(async {
+        if !*IS_ROOT {
+            return;
+        }
+        for (agents, sessions) in [
+            ("-c 1 -n 0", "none: prio 0"),
+            ("-c 2 -n 0", "none: prio 0"),
+            ("-c 2 -n 6", "best-effort: prio 6"),
+            ("-c 3", "idle"),
+        ] {
+            let mut ionice = Command::new("ionice");
+            let ran = ionice.args(agents.split(' ')).arg("true").output();
+            if !ran.is_ok_and(|ran| ran.status.success()) {
+                println!("not tried, because it is not allowed here: ionice {agents}");
+                continue;
+            }
+            let device = Device::new();
+            device.runs_with(&format!("ionice {agents}"));
+            let pair = Pair::with(device, |_| {}).await;
+            for login in ["tester", "root"] {
+                let outcome = exec_as(&pair, login, "ionice").await;
+                assert_eq!(outcome.stdout().trim(), sessions, "{login}, {agents}");
+            }
+        }
+    });
+}
+
 /// A right that the service manager takes away is not given back.
 #[test]
 fn what_the_agent_is_restricted_by_stays() {

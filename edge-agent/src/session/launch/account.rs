@@ -9,6 +9,7 @@
 use std::fs;
 use std::io;
 
+use ioprio::{BePriorityLevel, Class, Pid, Priority, Target};
 use keyutils_raw::{KEY_SPEC_SESSION_KEYRING, keyctl_get_keyring_id, keyctl_join_session_keyring};
 use nix::sys::personality::{self, Persona};
 use rustix::fs::Mode;
@@ -49,6 +50,7 @@ pub(super) fn prepare() -> io::Result<()> {
     chdir("/")?;
     leave_keyring()?;
     drop_priority();
+    drop_io_priority();
     drop_timer_precision();
     drop_oom_protection();
     drop_limits();
@@ -124,6 +126,26 @@ fn drop_priority() {
         let _ = setpriority_process(None, nice.max(0));
     } else if nice < 0 {
         let _ = setpriority_process(None, 0);
+    }
+}
+
+/// Drops an I/O priority above the usual one, which is the agent's: with the real-time class, one shell could keep all
+/// others from the disk. One below it is what the service manager wants for sessions, and stays.
+fn drop_io_priority() {
+    let own = Target::Process(Pid::from_raw(0));
+    // A kernel without I/O priorities has none to give.
+    let Ok(present) = ioprio::get_priority(own) else {
+        return;
+    };
+    let usual = BePriorityLevel::fallback().level();
+    let is_low = match present.class() {
+        Some(Class::BestEffort(level)) => level.level() >= usual,
+        Some(Class::Idle) => true,
+        // Also what newer kernels add to a class, and this crate does not read.
+        Some(Class::Realtime(_)) | None => false,
+    };
+    if !is_low {
+        let _ = ioprio::set_priority(own, Priority::standard());
     }
 }
 
