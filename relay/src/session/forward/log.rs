@@ -15,7 +15,6 @@ use holdfast_protocol::wire::{
     self, ForwardLogRef, ForwardRequest, Open, SessionRefusal, SessionTerms,
 };
 use quinn::{SendStream, VarInt};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -29,7 +28,7 @@ use crate::model::role::RecordingMode;
 use crate::session::Sessions;
 use crate::session::admission::recorded::{self, Recorded};
 use crate::session::client::Client;
-use crate::session::client::forwards::{Need, Standing};
+use crate::session::client::forwards::{LogRoom, Need, Standing};
 use crate::session::ending::{Cause, Ending};
 use crate::session::limits::LISTEN_TIMEOUT;
 use crate::session::refusal::{ForwardEnd, Refusal, device as refusal};
@@ -101,7 +100,7 @@ impl RecordedForward {
         if let ForwardEnd::Ordered(ending) = end
             && matches!(ending.cause, Cause::Locked | Cause::Access)
         {
-            standing.closing.cancel();
+            standing.room.close();
         }
         let traffic = session.traffic();
         let seen = SeenForward {
@@ -112,11 +111,9 @@ impl RecordedForward {
             ..to.recorded()
         };
         let Standing {
-            recordings,
-            watched,
-            ..
+            recordings, room, ..
         } = &**standing;
-        if let Err(error) = recordings.forward_over(watched, *number, &seen).await {
+        if let Err(error) = recordings.forward_over(&room.watched, *number, &seen).await {
             warn!(recording = %standing.id, number, %error, "cannot store a forward's counters");
         }
     }
@@ -125,9 +122,7 @@ impl RecordedForward {
 impl Drop for RecordedForward {
     fn drop(&mut self) {
         if let Some((standing, _)) = &self.place {
-            standing
-                .open
-                .send_modify(|open| *open = open.saturating_sub(1));
+            standing.room.leave();
         }
     }
 }
@@ -159,7 +154,7 @@ impl Sessions {
                 let (standing, _) = &place;
                 let to = session.destination.as_ref();
                 let named = to.map_or(0, |to| to.place.host().len() as u64);
-                standing.watched.book(RECORDING_PER_FORWARD + named);
+                standing.room.watched.book(RECORDING_PER_FORWARD + named);
                 Ok(RecordedForward {
                     place: Some(place),
                     mode: authorized.terms().recording.as_str(),
@@ -221,9 +216,7 @@ impl Sessions {
             id,
             need,
             recordings: recorded.recordings.clone(),
-            watched: recorded.watched.clone(),
-            open: watch::Sender::new(0),
-            closing: CancellationToken::new(),
+            room: LogRoom::new(recorded.watched.clone()),
             cut: CancellationToken::new(),
             ending: OnceLock::new(),
         });
@@ -296,16 +289,16 @@ async fn keep(
     let over = async {
         tokio::select! {
             () = client.over() => {}
-            () = standing.closing.cancelled() => {}
+            () = standing.room.closed() => {}
         }
-        standing.empty().await;
+        standing.room.empty().await;
     };
     let ended = tokio::select! {
         biased;
         () = over => None,
         why = ended(&mut ear) => why,
     };
-    standing.closing.cancel();
+    standing.room.close();
     if let Some(why) = ended {
         if standing.need.wanted.is_strict() {
             let _ = standing.ending.set(Ending {
@@ -315,7 +308,7 @@ async fn keep(
             standing.cut.cancel();
         }
         // They end first, so that the device can tell how.
-        let _ = timeout(FINAL_STATUS_TIMEOUT, standing.empty()).await;
+        let _ = timeout(FINAL_STATUS_TIMEOUT, standing.room.empty()).await;
     }
     // The device may have ended it, or be gone.
     let _ = send.finish();
