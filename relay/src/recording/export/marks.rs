@@ -124,6 +124,8 @@ impl Marks {
                 Some(proved_ranges(said, verdict.gaps))
             });
             let mut proved = said.unwrap_or_default();
+            // Of nothing, nothing is proved: not even the byte at its place.
+            proved.retain(|range| !range.is_empty());
             let open_from = match (open, proved.last()) {
                 (true, Some(last)) => last.end,
                 (true, None) => 0,
@@ -394,3 +396,6 @@ fn marked(mark: Mark, line: &str) -> String {
         &Escaped(line.trim_end_matches('\r')).to_string(),
     )
 }
+
+#[cfg(test)]
+mod tests;
