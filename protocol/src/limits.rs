@@ -232,6 +232,18 @@ pub const STORED_BLOCKS: u32 = 7;
 /// bytes behind it.
 pub const MAX_BLOCK_SEALED: usize = MAX_BLOCK_PLAIN + 32;
 
+/// Most blocks that a reader skips behind a damaged one to find the next that is whole: a sector of flash that is lost
+/// holds a few dozen of a terminal's blocks, which have some hundred bytes each.
+pub const MAX_LOST_BLOCKS: u32 = 64;
+
+/// Most places at which a reader looks for that block. Bytes that look like the head of a block are one in 20,000, and
+/// the damaged block, where its length is lost, has at most [`MAX_BLOCK_SEALED`].
+pub const MAX_SEARCH_STARTS: usize = 64;
+
+/// Most sealed bytes of a recording that a reader tries in vain to find blocks: a second of work, whatever a device
+/// made of its recording.
+pub const MAX_SEARCH_BYTES: u64 = 256 * 1024 * 1024;
+
 /// A segment is closed when it has grown to so many bytes: what one upload carries, and one object is.
 pub const MAX_SEGMENT: usize = 1024 * 1024;
 

@@ -38,6 +38,18 @@ pub(super) fn is_stored(packed: &[u8]) -> bool {
     packed.first() == Some(&STORED)
 }
 
+/// Returns the length of the plain text, as far as the packed one says it.
+pub(super) fn plain_length(packed: &[u8]) -> usize {
+    match packed {
+        [LZ4, a, b, c, d, ..] => {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]);
+            usize::try_from(length).unwrap_or(usize::MAX)
+        }
+        [_, plain @ ..] => plain.len(),
+        [] => 0,
+    }
+}
+
 /// Appends the plain text to `window`, which holds the text of the segment before it; `None` if the bytes
 /// are not what [`pack`] makes. Gives the length of what it appended.
 pub(super) fn unpack(window: &mut Vec<u8>, packed: &[u8]) -> Option<usize> {

@@ -278,7 +278,7 @@ impl SegmentScan {
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), ScanFault> {
+pub(super) fn parse_header(bytes: &[u8]) -> Result<(SegmentHeader, SegmentLink), ScanFault> {
     let mut rest = bytes;
     if take::<4>(&mut rest)? != MAGIC {
         return Err(ScanFault::NotASegment);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hpke::aead::{AeadCtxR, AeadCtxS, ChaCha20Poly1305};
-use hpke::kdf::HkdfSha256;
+use hpke::kdf::{HkdfSha256, Kdf as _};
 use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{Infallible, TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
@@ -149,6 +149,45 @@ impl SealOpener {
         self.context
             .open(sealed, bound)
             .map_err(|_| SealError::Broken)
+    }
+}
+
+/// Opens the blocks of one segment, and can leave some out. HPKE's own context opens one after the other and nothing
+/// else: it is given an empty text, sealed with the same key, in place of a block that is left out.
+pub(super) struct SkippingOpener {
+    opener: SealOpener,
+    stand_in: AeadCtxS<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>,
+}
+
+impl SkippingOpener {
+    pub(super) fn new(
+        secret: &RecordingSecret,
+        info: &[u8],
+        encapsulated: &[u8; ENCAPSULATED_LEN],
+    ) -> Result<Self, SealError> {
+        let opener = SealOpener::new(secret, info, encapsulated)?;
+        let encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated)
+            .map_err(|_| SealError::Broken)?;
+        let shared = X25519HkdfSha256::decap(&secret.0, None, &encapsulated)
+            .map_err(|_| SealError::Broken)?;
+        let context = HkdfSha256::combine_secrets(&OpModeR::Base, shared, info);
+        Ok(Self {
+            opener,
+            stand_in: AeadCtxS::from(context),
+        })
+    }
+
+    /// Leaves the next block out.
+    pub(super) fn skip(&mut self) -> Result<(), SealError> {
+        let empty = (self.stand_in.seal(&[], &[])).map_err(|_| SealError::Broken)?;
+        self.opener.open(&empty, &[]).map(drop)
+    }
+
+    /// Opens the next block. If it is not this one, it is still the next.
+    pub(super) fn open(&mut self, sealed: &[u8], bound: &[u8]) -> Result<Vec<u8>, SealError> {
+        let text = self.opener.open(sealed, bound)?;
+        (self.stand_in.seal(&[], &[])).map_err(|_| SealError::Broken)?;
+        Ok(text)
     }
 }
 

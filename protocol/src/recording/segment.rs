@@ -17,7 +17,7 @@ use super::seal::{
     ENCAPSULATED_LEN, KeyId, RecordingKey, SealError, SealSeed, Sealer, TAG_LEN, first_bytes,
 };
 use crate::ids::SessionId;
-use crate::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT, MAX_SEGMENTS, STORED_BLOCKS};
+use crate::limits::{MAX_BLOCK_PLAIN, MAX_BLOCK_SEALED, MAX_SEGMENT, MAX_SEGMENTS, STORED_BLOCKS};
 
 /// The first bytes of every segment.
 pub const MAGIC: [u8; 4] = *b"HFRS";
@@ -366,6 +366,16 @@ fn block_head(kind: BlockKind, length: usize) -> [u8; 4] {
     // At most `MAX_BLOCK_SEALED`, which is below 2^24.
     let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [kind.number(), high, middle, low]
+}
+
+/// Returns the length of the block that these bytes seem to begin, its head included.
+pub(super) fn block_length(bytes: &[u8]) -> Option<usize> {
+    let [kind, high, middle, low] = *bytes.first_chunk::<4>()?;
+    BlockKind::from_number(kind)?;
+    let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+    (TAG_LEN..=MAX_BLOCK_SEALED)
+        .contains(&length)
+        .then_some(BLOCK_HEAD_LEN + length)
 }
 
 /// Returns what each seal is bound to: its place, and whether it is the last.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::recording::reader::ReadVerdict;
+use holdfast_protocol::recording::reader::{Behind, DamagedBlock, ReadVerdict};
 use holdfast_protocol::recording::record::Record;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::export::marks::{Mark, Marks};
 use super::objects::Objects;
-use super::verify::{self, TAMPERED, VerdictText};
+use super::verify::{self, StoredPart, TAMPERED, VerdictText};
 use crate::hex::hex;
 use crate::recording::limits::READ_AHEAD;
 use crate::state::State;
@@ -40,10 +40,19 @@ pub(crate) struct OpenedRecording {
     pub(crate) tampered: Option<String>,
 }
 
+/// A part of a recording, as its readers get it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    /// A record with its mark.
+    Record(&'a Record<'a>, Option<Mark>),
+    /// Here blocks cannot be read.
+    Damage(DamagedBlock),
+}
+
 /// Something that was read.
 #[derive(Debug)]
 pub(crate) enum Read<T> {
-    /// The result for a record.
+    /// The result for a part.
     Item(T),
     /// Nothing more follows. What the recording is as far as it could be read, and the chain over it.
     End(io::Result<(ReadVerdict, SegmentLink)>),
@@ -121,12 +130,12 @@ impl Archive {
 }
 
 impl OpenedRecording {
-    /// Reads it in a thread of its own, no further ahead than is taken from what it gives. `map` makes of each record,
-    /// its time and its mark what is given. A recording that cannot be read on ends without [`Read::End`].
+    /// Reads it in a thread of its own, no further ahead than is taken from what it gives. `map` makes of each part and
+    /// its time what is given. A recording that cannot be read on ends without [`Read::End`].
     #[must_use]
     pub(crate) fn read<T: Send + 'static>(
         self,
-        mut map: impl FnMut(u64, &Record<'_>, Option<Mark>) -> Option<T> + Send + 'static,
+        mut map: impl FnMut(u64, Part<'_>) -> Option<T> + Send + 'static,
     ) -> mpsc::Receiver<Read<T>> {
         let (give, items) = mpsc::channel(READ_AHEAD);
         let Self {
@@ -137,18 +146,26 @@ impl OpenedRecording {
         } = self;
         spawn_blocking(move || {
             let mut gone = false;
-            let read = verify::read_all(
-                &facts,
-                &this.objects,
-                &this.secrets,
-                &mut |micros, record| {
-                    marks.each(record, &mut |record, mark| {
-                        if !gone && let Some(item) = map(micros, record, mark) {
-                            gone = give.blocking_send(Read::Item(item)).is_err();
+            let mut pass = |micros: u64, part: Part<'_>| {
+                if !gone && let Some(item) = map(micros, part) {
+                    gone = give.blocking_send(Read::Item(item)).is_err();
+                }
+            };
+            let read =
+                verify::read_parts(&facts, &this.objects, &this.secrets, &mut |micros, part| {
+                    let record = match part {
+                        StoredPart::Record(record) | StoredPart::Behind(Behind::Record(record)) => {
+                            record
                         }
+                        StoredPart::Behind(Behind::Damage(at)) => {
+                            marks.damaged();
+                            return pass(micros, Part::Damage(at));
+                        }
+                    };
+                    marks.each(record, &mut |record, mark| {
+                        pass(micros, Part::Record(record, mark));
                     });
-                },
-            );
+                });
             // A reader that has seen enough does not wait for the end.
             let _ = give.blocking_send(Read::End(read));
         });

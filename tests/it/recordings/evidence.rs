@@ -1,7 +1,11 @@
 //! What a recording has beyond what the operator was shown.
 
-use super::{exported, site};
-use crate::harness::{SOON, Way, wait_for, wait_until};
+use std::fs;
+
+use serde_json::Value;
+
+use super::{exported, hoarding_site, segments, site, wait_state};
+use crate::harness::{SOON, Way, run, wait_for, wait_until};
 
 #[test]
 fn output_behind_a_kill_is_marked_wherever_it_is_shown() {
@@ -58,4 +62,73 @@ fn output_behind_a_kill_is_marked_wherever_it_is_shown() {
     let raw = ["export", &id, "--format", "raw"];
     let raw = site.relay.admin(&raw).exits(1);
     assert!(raw.err().contains(mark), "{:.300}", raw.err());
+}
+
+#[test]
+fn what_is_behind_a_damaged_block_is_shown_with_its_mark() {
+    let mut site = hoarding_site();
+    let said = site.exec(Way::Direct, "head -c 400000 /dev/urandom | base64 -w 60");
+    let said = said.ok().out();
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines[lines.len() - 2];
+    wait_until(SOON, "a segment on the device", || {
+        !segments(&site.device).is_empty()
+    });
+    site.device.stop();
+    let file = segments(&site.device).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+    site.device.run_online(&site.relay);
+    run(&mut site.device.command(&["upload"])).ok();
+    let row = wait_state(&site.relay, "tampered");
+    let id = row["id"].as_str().unwrap();
+    let reason = row["reason"].as_str().unwrap();
+    let block = reason.strip_prefix("segment 0, block ").unwrap();
+    let (block, _) = block.split_once(':').unwrap();
+
+    let export = |format: &str| {
+        let said = site.relay.admin(&["export", id, "--format", format]);
+        assert_ne!(said.code(), 0, "{said:.300}");
+        said
+    };
+    let json = export("json").out();
+    let events: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let is_damage = |event: &Value| event["event"] == "damage";
+    let at = events.iter().position(is_damage).unwrap();
+    let (before, behind) = events.split_at(at);
+    let number: u64 = block.parse().unwrap();
+    assert_eq!(
+        (behind[0]["segment"].as_u64(), behind[0]["block"].as_u64()),
+        (Some(0), Some(number)),
+        "{reason}"
+    );
+    let is_data = |event: &&Value| event["event"] == "data" && event["stream"] == "stdout";
+    assert!(before.iter().filter(is_data).count() > 0);
+    let behind: Vec<&Value> = behind.iter().filter(is_data).collect();
+    assert!(!behind.is_empty() && behind.iter().all(|event| event["mark"] == "not proved"));
+
+    let gap = format!("[gap: segment 0, block {block} is damaged; what follows is not proved]");
+    let marked = format!("[not proved] {last}");
+    for format in ["txt", "asciicast"] {
+        let text = export(format).out();
+        let (before, behind) = text.split_once(&gap).expect("a line in its place");
+        assert!(before.contains(lines[1]) && !before.contains(&marked));
+        assert!(behind.contains(&marked), "{format}");
+    }
+    let raw = export("raw");
+    assert!(said.starts_with(&raw.out()) && !raw.out().is_empty());
+    assert!(
+        raw.err().contains("is damaged: `--format json`"),
+        "{raw:.300}"
+    );
+    let played = site.relay.admin(&["play", id, "--speed", "1000"]).out();
+    let (_, behind) = played.split_once(&gap).expect("a line in its place");
+    assert!(behind.contains(&marked), "played");
+    let found = site.relay.admin(&["recordings", "grep", last]).ok().out();
+    assert!(found.contains(&marked), "{found:.300}");
 }

@@ -1,7 +1,11 @@
 //! Reading a recording with the private key: its records, and what can be said of it as a whole.
 
+mod behind;
+
 use alloc::vec::Vec;
 use core::fmt;
+
+pub use self::behind::{Behind, BehindReader, DamagedBlock};
 
 use super::pack;
 use super::record::{self, EndReason, Event, Record, RecordingEnd};

@@ -49,7 +49,7 @@ pub(super) fn end() -> Event<'static> {
 }
 
 /// Writes a recording of so many segments, each of so many blocks with so many records of output.
-fn write(
+pub(super) fn write(
     session: SessionId,
     segments: u32,
     blocks: u32,
@@ -122,7 +122,7 @@ fn tampered(segments: &[Vec<u8>], segment: u32, block: u32, fault: ScanFault) {
 }
 
 /// Returns where each block of a segment begins, and its end.
-fn edges(segment: &[u8]) -> Vec<usize> {
+pub(super) fn edges(segment: &[u8]) -> Vec<usize> {
     let mut edges = vec![HEADER_LEN];
     let mut at = HEADER_LEN;
     while at < segment.len() {

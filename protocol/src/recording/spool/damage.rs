@@ -2,11 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::limits::{MAX_BLOCK_SEALED, SECTOR};
+use crate::limits::SECTOR;
 use crate::recording::medium::SegmentName;
 use crate::recording::scan::ScanFault;
-use crate::recording::seal::TAG_LEN;
-use crate::recording::segment::{BLOCK_HEAD_LEN, BlockKind};
+use crate::recording::segment::{BlockKind, block_length};
 
 /// A block that is not what was written. Its segment is kept and delivered as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +58,6 @@ fn run(mut rest: &[u8]) -> Option<BlockKind> {
         count += 1;
         rest = rest.get(length..)?;
     }
-}
-
-/// Returns the length of the block that these bytes seem to begin, its head included.
-fn block_length(bytes: &[u8]) -> Option<usize> {
-    let [kind, high, middle, low] = *bytes.first_chunk::<4>()?;
-    BlockKind::from_number(kind)?;
-    let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-    (TAG_LEN..=MAX_BLOCK_SEALED)
-        .contains(&length)
-        .then_some(BLOCK_HEAD_LEN + length)
 }
 
 /// Reads what is left of a file, a bounded segment, from `at` on.

@@ -11,12 +11,11 @@ use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
-use crate::recording::archive::Read;
-use crate::recording::export::marks::Mark;
+use crate::recording::archive::{Part, Read};
 use crate::recording::export::ran::Ran;
 use crate::recording::export::{
-    Asciicast, Plain, Title, content_end_text, json_line, tampered_event, tampered_line,
-    tampered_text,
+    Asciicast, Plain, Title, content_end_text, damage_line, damage_text, json_line, tampered_event,
+    tampered_line, tampered_text,
 };
 use crate::session::registry::console::Shows;
 use crate::store::RecordingFacts;
@@ -139,21 +138,30 @@ async fn pass(
     let (form, wanted) = (args.format, args.stream);
     let title = Title::of(&facts);
     let mut cast = Asciicast::new(title.clone());
-    let mut become_bytes = move |micros: u64, record: &Record<'_>, mark: Option<Mark>| -> Vec<u8> {
-        match form {
-            Format::Asciicast => cast.lines(micros, record, mark).into_bytes(),
-            Format::Json => json_line(micros, record, mark, &title),
-            Format::Txt => {
+    let mut become_bytes = move |micros: u64, part: Part<'_>| -> Vec<u8> {
+        match (form, part) {
+            (Format::Asciicast, Part::Record(record, mark)) => {
+                cast.lines(micros, record, mark).into_bytes()
+            }
+            (Format::Asciicast, Part::Damage(at)) => cast.damage(micros, at).into_bytes(),
+            (Format::Json, Part::Record(record, mark)) => json_line(micros, record, mark, &title),
+            (Format::Json, Part::Damage(at)) => damage_line(micros, at),
+            (Format::Txt, Part::Record(record, mark)) => {
                 let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
                 plain.1.handle(micros, record);
                 joined(&plain.0.lines(record, mark)).into_bytes()
             }
-            Format::Raw => match &record.event {
-                Recorded::Data(of, bytes) | Recorded::Part(of, bytes) if *of == wanted => {
-                    bytes.0.to_vec()
+            (Format::Txt, Part::Damage(at)) => {
+                let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+                joined(&plain.0.damage(at)).into_bytes()
+            }
+            (Format::Raw, Part::Record(record, _)) if holds(record, wanted) => {
+                match &record.event {
+                    Recorded::Data(_, bytes) | Recorded::Part(_, bytes) => bytes.0.to_vec(),
+                    _ => Vec::new(),
                 }
-                _ => Vec::new(),
-            },
+            }
+            (Format::Raw, _) => Vec::new(),
         }
     };
     let archive = &context.facts.archive;
@@ -170,23 +178,13 @@ async fn pass(
     if form != Format::Asciicast {
         write(out, std::mem::take(&mut note).as_bytes()).await?;
     }
-    let mut items = opened.read(move |micros, record, mark| {
-        // Bytes alone can carry no mark: they end where the first would have to be.
-        if form == Format::Raw && holds(record, wanted) && mark.is_some() {
-            return mark.map(|mark| {
-                let mark = mark.text();
-                Err(format!(
-                    "what follows is {mark}: `--format json` exports it, with its mark"
-                ))
-            });
-        }
-        if let Recorded::ContentEnds(ends) = &record.event
-            && form == Format::Raw
-            && ends.stream == wanted
+    let mut items = opened.read(move |micros, part| {
+        if form == Format::Raw
+            && let Some(why) = end_of_bytes(part, wanted)
         {
-            return Some(Err(content_end_text(ends)));
+            return Some(Err(why));
         }
-        let bytes = become_bytes(micros, record, mark);
+        let bytes = become_bytes(micros, part);
         Some(Ok(bytes)).filter(|bytes| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty()))
     });
     let mut shown = false;
@@ -216,6 +214,29 @@ async fn pass(
         }
     }
     Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Returns why the bytes of this stream end before this part, if they do. Bytes alone can carry no mark: they end where
+/// the first would have to be.
+fn end_of_bytes(part: Part<'_>, wanted: Stream) -> Option<String> {
+    match part {
+        Part::Record(record, Some(mark)) if holds(record, wanted) => {
+            let mark = mark.text();
+            Some(format!(
+                "what follows is {mark}: `--format json` exports it, with its mark"
+            ))
+        }
+        Part::Record(record, _) => match &record.event {
+            Recorded::ContentEnds(ends) if ends.stream == wanted => Some(content_end_text(ends)),
+            _ => None,
+        },
+        Part::Damage(at) => {
+            let what = damage_text(at);
+            Some(format!(
+                "{what}: `--format json` exports what follows, with its mark"
+            ))
+        }
+    }
 }
 
 /// Returns whether it is data of this stream.

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::super::{Context, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
-use crate::recording::archive::Read;
+use crate::recording::archive::{Part, Read};
 use crate::recording::export::{Plain, Title, content_end_text, tampered_text};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
@@ -61,16 +61,21 @@ async fn search(
     let (reading, cutting, wanted) = (plain.clone(), cut.clone(), pattern.to_owned());
     let opened = context.facts.archive.open(facts).await;
     let mut tampered = opened.tampered.clone();
-    let mut hits = opened.read(move |micros, record, mark| {
+    let mut hits = opened.read(move |micros, part| {
         let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
         plain.1 = micros;
-        if let Recorded::ContentEnds(ends) = &record.event {
+        if let Part::Record(record, _) = part
+            && let Recorded::ContentEnds(ends) = &record.event
+        {
             let mut cut = cutting.lock().unwrap_or_else(PoisonError::into_inner);
             // One for each stream, whatever else a recording says.
             cut.truncate(2);
             cut.push(format!("[{}]", content_end_text(ends)));
         }
-        let mut lines = plain.0.lines(record, mark);
+        let mut lines = match part {
+            Part::Record(record, mark) => plain.0.lines(record, mark),
+            Part::Damage(at) => plain.0.damage(at),
+        };
         lines.retain(|line| line.contains(&wanted));
         (!lines.is_empty()).then_some((micros, lines))
     });

@@ -11,11 +11,11 @@ use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
-use crate::recording::archive::Read;
+use crate::recording::archive::{Part, Read};
 use crate::recording::export::marks::{Mark, MarkedLines};
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
 use crate::recording::export::{
-    ExportText, Plain, Title, event_text, redacted_text, tampered_text,
+    ExportText, Plain, Title, event_text, gap_line, redacted_text, tampered_text,
 };
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
@@ -142,7 +142,7 @@ async fn play(
     let opened = archive.open(facts.clone()).await;
     let tampered = opened.tampered.clone();
     let mut show = Show::new(args.from, Title::of(&facts), tampered.as_deref());
-    let mut frames = opened.read(move |micros, record, mark| show.frame(micros, record, mark));
+    let mut frames = opened.read(move |micros, part| show.part(micros, part));
     let began = Instant::now();
     let (mut due, mut last) = (Duration::ZERO, args.from);
     let mut shown = false;
@@ -213,6 +213,23 @@ impl Show {
         }
     }
 
+    fn part(&mut self, micros: u64, part: Part<'_>) -> Option<(Duration, String)> {
+        match part {
+            Part::Record(record, mark) => self.frame(micros, record, mark),
+            Part::Damage(at) => {
+                let mut text = String::new();
+                if self.screen.is_none() {
+                    // The record of the start is among what is lost.
+                    self.begin(None);
+                    let why = self.tampered.take();
+                    text.extend(why.map(|why| format!("{}\r\n", tampered_text(&why))));
+                }
+                text += &self.marked_text(&format!("\r\n{}", gap_line(at)));
+                self.draw(Duration::from_micros(micros), &text)
+            }
+        }
+    }
+
     fn frame(
         &mut self,
         micros: u64,
@@ -228,8 +245,8 @@ impl Show {
                 // Whatever the terminal got before, from here on it shows lines.
                 self.marked_text(&text)
             }
-            Recorded::Start(start) => {
-                self.begin(start);
+            Recorded::Start(start) if self.screen.is_none() => {
+                self.begin(Some(start));
                 let why = self.tampered.take()?;
                 format!("{}\r\n", tampered_text(&why))
             }
@@ -275,12 +292,16 @@ impl Show {
             }
             _ => return None,
         };
+        self.draw(at, &text)
+    }
+
+    fn draw(&mut self, at: Duration, text: &str) -> Option<(Duration, String)> {
         let screen = self.screen.as_mut()?;
         if at < self.from {
-            screen.skip(&text);
+            screen.skip(text);
             return None;
         }
-        Some((at, screen.draw(&text)))
+        Some((at, screen.draw(text)))
     }
 
     /// Returns lines behind what is on the screen: whatever the terminal got before, from here on it shows lines.
@@ -291,7 +312,7 @@ impl Show {
         }
     }
 
-    fn begin(&mut self, start: &RecordingStart<'_>) {
+    fn begin(&mut self, start: Option<&RecordingStart<'_>>) {
         let terminal = self.title.terminal(start);
         self.terminal = terminal.is_some();
         let size = terminal.map(|(_, size)| size);

@@ -11,7 +11,8 @@ use super::rows::{row, what};
 use crate::clock::Timestamp;
 use crate::commands::answer::table::{card, count, table};
 use crate::hex::hex;
-use crate::recording::archive::Read;
+use crate::recording::archive::{Part, Read};
+use crate::recording::export::damage_text;
 use crate::recording::export::forwards::ShownForwards;
 use crate::recording::export::ran::Ran;
 use crate::recording::verify::{COUNTED, VerdictText};
@@ -165,10 +166,18 @@ async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownFo
     let found = Arc::new(Mutex::new((Ran::default(), ShownForwards::default())));
     let reading = found.clone();
     let opened = context.facts.archive.open(facts.clone()).await;
-    let mut read = opened.read(move |micros, record, _| {
+    let mut read = opened.read(move |micros, part| {
         let mut found = reading.lock().unwrap_or_else(PoisonError::into_inner);
-        found.0.handle(micros, record);
-        found.1.handle(micros, record);
+        match part {
+            Part::Record(record, _) => {
+                found.0.handle(micros, record);
+                found.1.handle(micros, record);
+            }
+            Part::Damage(at) => {
+                let lack = &mut found.0.commands_unavailable;
+                lack.get_or_insert_with(|| damage_text(at));
+            }
+        }
         None::<()>
     });
     let mut whole = false;
@@ -196,7 +205,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     let archive = &context.facts.archive;
     let opened = archive.open(facts.clone()).await;
     let tampered = opened.tampered.clone();
-    let mut read = opened.read(|_, _, _| None::<()>);
+    let mut read = opened.read(|_, _| None::<()>);
     let mut end = None;
     while let Some(item) = read.recv().await {
         if let Read::End(outcome) = item {

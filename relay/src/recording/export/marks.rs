@@ -69,6 +69,8 @@ pub(crate) struct Marks {
     /// The mark of everything that is compared with nothing.
     others: Option<Mark>,
     forwards: Option<Mark>,
+    /// True behind a damaged block: nothing says where in its stream a record belongs.
+    is_behind_damage: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +169,14 @@ impl Marks {
             closed: closing.is_some(),
             others: unproved().filter(|_| is_tampered),
             forwards: unproved().filter(|_| is_tampered || (lacks_forwards && !runs)),
+            is_behind_damage: false,
         }
+    }
+
+    /// Notes that a block is damaged: nothing that comes behind it is proved.
+    pub(crate) fn damaged(&mut self) {
+        self.is_behind_damage = true;
+        self.others = Some(Mark::Unproved);
     }
 
     /// Gives a record with its mark: data in parts, where its mark changes within it. The relay's own exit status is
@@ -178,6 +187,10 @@ impl Marks {
         give: &mut dyn FnMut(&Record<'_>, Option<Mark>),
     ) {
         match &record.event {
+            // The relay's own exit status is what it is, wherever it is given.
+            event if self.is_behind_damage && !matches!(event, Event::Exit(_) | Event::End(_)) => {
+                give(record, self.others);
+            }
             Event::Data(stream, bytes) => self.data(record.delta, *stream, bytes.0, true, give),
             Event::Part(stream, bytes) => self.data(record.delta, *stream, bytes.0, false, give),
             Event::Redacted(redacted) => {

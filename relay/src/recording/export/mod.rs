@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
+use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{
     CommandRun, ContentEnds, Event, FileOperation, Gap, Record, RecordingStart, StartedWork, Stream,
 };
@@ -46,9 +47,12 @@ impl Title {
 
     /// Returns `TERM` and size of the terminal, if there was one.
     #[must_use]
-    pub(crate) fn terminal(&self, start: &RecordingStart<'_>) -> Option<(String, WindowSize)> {
+    pub(crate) fn terminal(
+        &self,
+        start: Option<&RecordingStart<'_>>,
+    ) -> Option<(String, WindowSize)> {
         self.terminal.clone().unwrap_or_else(|| {
-            let said = start.terminal.as_ref();
+            let said = start?.terminal.as_ref();
             said.map(|said| (said.term.to_owned(), said.size))
         })
     }
@@ -102,11 +106,7 @@ pub(crate) fn json_line(
         other => facts(other),
     };
     let mut line = Map::new();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "microseconds are exact for 285 years"
-    )]
-    line.insert("time".to_owned(), json!(micros as f64 / 1e6));
+    line.insert("time".to_owned(), json!(seconds(micros)));
     line.insert("event".to_owned(), json!(event));
     if let Value::Object(facts) = facts {
         line.extend(facts);
@@ -202,7 +202,7 @@ fn start_facts(start: &RecordingStart<'_>, title: &Title) -> Value {
         (_, _) => json!({ "kind": "shell" }),
     };
     let terminal = title
-        .terminal(start)
+        .terminal(Some(start))
         .map(|(term, size)| json!({ "term": term, "columns": size.columns, "rows": size.rows }));
     if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
         facts.extend(more);
@@ -300,6 +300,34 @@ pub(crate) fn event_text(event: &Event<'_>) -> String {
     }
 }
 
+/// Returns where blocks cannot be read, in words.
+pub(crate) fn damage_text(at: DamagedBlock) -> String {
+    let DamagedBlock { segment, block } = at;
+    format!("segment {segment}, block {block} is damaged")
+}
+
+/// Returns the line in place of blocks that cannot be read.
+pub(crate) fn gap_line(at: DamagedBlock) -> String {
+    format!("[gap: {}; what follows is not proved]", damage_text(at))
+}
+
+/// Returns the same as a line of JSON. The names are relied upon.
+pub(crate) fn damage_line(micros: u64, at: DamagedBlock) -> Vec<u8> {
+    let DamagedBlock { segment, block } = at;
+    let event = json!({
+        "time": seconds(micros), "event": "damage", "segment": segment, "block": block,
+    });
+    json::line(&event)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds are exact for 285 years"
+)]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
 /// Returns the line before everything else of a recording that is not what passed.
 pub(crate) fn tampered_text(why: &str) -> String {
     format!("[this recording {}]", Escaped(why))
@@ -339,6 +367,7 @@ pub(crate) struct Asciicast {
     marked: MarkedLines,
     /// The last output has a mark.
     has_mark: bool,
+    has_header: bool,
 }
 
 impl Asciicast {
@@ -352,7 +381,18 @@ impl Asciicast {
             texts: Default::default(),
             marked: MarkedLines::default(),
             has_mark: false,
+            has_header: false,
         }
+    }
+
+    /// Returns the lines in place of blocks that cannot be read.
+    pub(crate) fn damage(&mut self, micros: u64, at: DamagedBlock) -> String {
+        let header = match self.has_header {
+            true => String::new(),
+            // The record of the start is among what is lost.
+            false => self.header(None),
+        };
+        header + &self.event(micros, "m", &gap_line(at))
     }
 
     /// Returns the lines that a record becomes. What has a mark is shown as text that begins with it, and drives no
@@ -371,7 +411,7 @@ impl Asciicast {
                 let text = Mark::line(mark, &event_text(&record.event));
                 self.event(micros, "m", &text)
             }
-            Event::Start(start) => self.header(start),
+            Event::Start(start) if !self.has_header => self.header(Some(start)),
             Event::Data(stream, bytes) | Event::Part(stream, bytes) => {
                 let [stdin, stdout, stderr] = &mut self.texts;
                 let (text, code) = match stream {
@@ -411,7 +451,8 @@ impl Asciicast {
         }
     }
 
-    fn header(&mut self, start: &RecordingStart<'_>) -> String {
+    fn header(&mut self, start: Option<&RecordingStart<'_>>) -> String {
+        self.has_header = true;
         let terminal = self.title.terminal(start);
         self.terminal = terminal.is_some();
         let size = terminal.as_ref().map(|(_, size)| *size);
@@ -427,8 +468,9 @@ impl Asciicast {
             ..
         } = &self.title.session;
         let title = format!("{user} as {login} on {device_name}");
+        let begun = start.map_or(self.title.session.started.0, |start| start.wall);
         let header = json!({
-            "version": 3, "term": term, "timestamp": start.wall.max(0) / 1_000_000, "title": title,
+            "version": 3, "term": term, "timestamp": begun.max(0) / 1_000_000, "title": title,
         });
         format!("{}\n", json::compact(&header))
     }
@@ -466,6 +508,14 @@ impl Plain {
         }
     }
 
+    /// Returns the lines that end where blocks cannot be read, and the line in their place.
+    pub(crate) fn damage(&mut self, at: DamagedBlock) -> Vec<String> {
+        let mut lines = self.flush();
+        lines.extend(self.marked_rest());
+        lines.push(gap_line(at));
+        lines
+    }
+
     /// Returns the lines that are whole after a record, without control characters. Output that has a mark becomes
     /// lines that begin with it, behind those before it.
     pub(crate) fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
@@ -485,7 +535,10 @@ impl Plain {
         }
         match &record.event {
             Event::Start(start) => {
-                let terminal = self.title.as_ref().and_then(|title| title.terminal(start));
+                let terminal = self
+                    .title
+                    .as_ref()
+                    .and_then(|title| title.terminal(Some(start)));
                 let terminal = terminal.and_then(|(_, size)| {
                     let (columns, rows) = shown_size(size);
                     Terminal::new(columns, rows).ok()

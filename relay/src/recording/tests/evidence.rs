@@ -1,10 +1,14 @@
 //! What a device may say in a recording, whose own root seals what they like: the relay's row of the session decides.
 
+use holdfast_protocol::limits::MAX_BLOCK_PLAIN;
 use holdfast_protocol::recording::chain::SentControl;
+use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{Event, RecordedBytes, RecordedTerminal};
 use holdfast_protocol::wire::{Signal, WindowSize};
 
 use super::*;
+use crate::recording::archive::{Part, Read};
+use crate::recording::export::marks::Mark;
 
 type Change = fn(&mut RecordingStart<'_>);
 
@@ -267,5 +271,47 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
         let there: usize = device.files.0.values().map(Vec::len).sum();
         assert_eq!(facts.segments.len(), segments, "{reason}");
         assert_eq!(stored, there as u64, "all of it");
+
+        let (before, at, behind) = read(&bed, facts).await;
+        assert!(shown.starts_with(&before), "{reason}");
+        let [at] = at.as_slice() else {
+            panic!("{at:?}");
+        };
+        assert_eq!((at.segment, at.block.to_string().as_str()), (0, block));
+        let text: Vec<u8> = behind.iter().map(|(byte, _)| *byte).collect();
+        assert!(
+            shown.ends_with(&text),
+            "what is behind it is what was shown"
+        );
+        let lost = shown.len() - before.len() - text.len();
+        assert!((1..=MAX_BLOCK_PLAIN).contains(&lost), "{lost}");
+        let is_marked = |(_, mark): &(u8, Option<Mark>)| *mark == Some(Mark::Unproved);
+        assert!(behind.iter().all(is_marked));
     }
+}
+
+/// Returns what is read of stdout before the first damaged block, the damage, and what is read behind it.
+async fn read(
+    bed: &Fixture,
+    facts: RecordingFacts,
+) -> (Vec<u8>, Vec<DamagedBlock>, Vec<(u8, Option<Mark>)>) {
+    let archive = bed.recordings.archive(&bed.state);
+    let mut parts = archive.open(facts).await.read(|_, part| match part {
+        Part::Damage(at) => Some(Err(at)),
+        Part::Record(record, mark) => match &record.event {
+            Event::Data(Stream::Stdout, bytes) | Event::Part(Stream::Stdout, bytes) => {
+                Some(Ok((bytes.0.to_vec(), mark)))
+            }
+            _ => None,
+        },
+    });
+    let (mut before, mut damage, mut behind) = (vec![], vec![], vec![]);
+    while let Some(Read::Item(item)) = parts.recv().await {
+        match item {
+            Err(at) => damage.push(at),
+            Ok((bytes, _)) if damage.is_empty() => before.extend(bytes),
+            Ok((bytes, mark)) => behind.extend(bytes.into_iter().map(|byte| (byte, mark))),
+        }
+    }
+    (before, damage, behind)
 }

@@ -10,7 +10,7 @@ use holdfast_protocol::count::Count;
 use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::recording::chain::{Assessment, Checker, StreamProof, Unproved};
 use holdfast_protocol::recording::ingest::Checked;
-use holdfast_protocol::recording::reader::{ReadVerdict, RecordingReader};
+use holdfast_protocol::recording::reader::{Behind, BehindReader, ReadVerdict, RecordingReader};
 use holdfast_protocol::recording::record::{Event, Record, Stream};
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::recording::segment::SegmentLink;
@@ -168,6 +168,15 @@ pub(crate) fn examine(
     })
 }
 
+/// A part of a stored recording.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StoredPart<'a> {
+    /// A record before the first damaged block.
+    Record(&'a Record<'a>),
+    /// A part behind that, of which nothing can be proved.
+    Behind(Behind<'a>),
+}
+
 /// Reads all stored segments, as far as they stand. Blocks.
 ///
 /// # Errors
@@ -178,11 +187,51 @@ pub(crate) fn read_all(
     secrets: &[RecordingSecret],
     each: &mut dyn FnMut(u64, &Record<'_>),
 ) -> io::Result<(ReadVerdict, SegmentLink)> {
+    read(facts, objects, secrets, false, &mut |micros, part| {
+        if let StoredPart::Record(record) = part {
+            each(micros, record);
+        }
+    })
+}
+
+/// Reads all stored segments, and what can still be read behind a damaged block. Blocks.
+///
+/// # Errors
+/// A segment cannot be read from where it is stored.
+pub(crate) fn read_parts(
+    facts: &RecordingFacts,
+    objects: &Objects,
+    secrets: &[RecordingSecret],
+    each: &mut dyn FnMut(u64, StoredPart<'_>),
+) -> io::Result<(ReadVerdict, SegmentLink)> {
+    read(facts, objects, secrets, true, each)
+}
+
+fn read(
+    facts: &RecordingFacts,
+    objects: &Objects,
+    secrets: &[RecordingSecret],
+    goes_on: bool,
+    each: &mut dyn FnMut(u64, StoredPart<'_>),
+) -> io::Result<(ReadVerdict, SegmentLink)> {
     let most = facts.extent(Timestamp::now()).unpacked();
     let mut reader = RecordingReader::new(facts.row.session.id, secrets).bounded(most);
+    let mut rest: Option<BehindReader<'_>> = None;
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
     for bytes in objects.fetch(facts.row.session.id, count) {
-        if reader.read_segment(&bytes?, each).is_err() {
+        let bytes = bytes?;
+        if rest.is_none() {
+            let mut record = |micros, record: &Record<'_>| each(micros, StoredPart::Record(record));
+            if reader.read_segment(&bytes, &mut record).is_ok() {
+                continue;
+            }
+            rest = reader.behind().filter(|_| goes_on);
+        }
+        let Some(rest) = &mut rest else {
+            break;
+        };
+        let mut behind = |micros, part: Behind<'_>| each(micros, StoredPart::Behind(part));
+        if !rest.read_segment(&bytes, &mut behind) {
             break;
         }
     }

@@ -325,4 +325,41 @@ proptest! {
     ) {
         run(&case, &steps)?;
     }
+
+    #[test]
+    fn nothing_behind_a_damaged_block_is_proved(
+        case in case(),
+        before in prop::collection::vec(step(), 0..8),
+        behind in prop::collection::vec(step(), 1..8),
+    ) {
+        let verdict = case.has_verdict.then(|| verdict(&case));
+        let mut marks = Marks::of(&facts(&case), verdict.as_ref(), true);
+        let text = [b'x'; 9];
+        let give = |marks: &mut Marks, step: &Step| {
+            let mut given = Given::default();
+            let event = match step {
+                Step::Data(stream, length, _) => {
+                    Event::Data(*stream, RecordedBytes(&text[..*length]))
+                }
+                Step::Redacted(length) => {
+                    Event::Redacted(Redacted { length: *length, tag: Tag::default() })
+                }
+                Step::Gap(_) => Event::Eof(Stream::Stdin),
+                Step::Exit(_) => Event::Signal(holdfast_protocol::wire::Signal::Int),
+            };
+            let mut marked = Vec::new();
+            marks.each(&Record { delta: 1, event }, &mut |record, mark| {
+                given.take(record, mark);
+                marked.push(mark);
+            });
+            marked
+        };
+        for step in &before {
+            give(&mut marks, step);
+        }
+        marks.damaged();
+        for step in &behind {
+            prop_assert_eq!(give(&mut marks, step), [Some(Mark::Unproved)]);
+        }
+    }
 }
