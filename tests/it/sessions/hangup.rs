@@ -9,16 +9,16 @@ use rustix::process::Signal;
 use crate::harness::{Running, SOON, Site, Terminal, Way, own_login, run, wait_until};
 
 /// Within this a process is gone that is to stop and heeds no HUP.
-const GONE: Duration = Duration::from_secs(10);
+pub(super) const GONE: Duration = Duration::from_secs(10);
 
-fn numbers(text: &str) -> Vec<u32> {
+pub(super) fn numbers(text: &str) -> Vec<u32> {
     text.split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect()
 }
 
 /// Returns whether any of the processes runs; a zombie does not.
-fn any_runs(ids: &[u32]) -> bool {
+pub(super) fn any_runs(ids: &[u32]) -> bool {
     ids.iter().any(|id| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let state = status.lines().find_map(|line| line.strip_prefix("State:"));
@@ -36,13 +36,13 @@ fn start(site: &Site, way: Way, line: &str) -> (Running, Vec<u32>) {
 }
 
 /// A command that says `ready`, goes on until it is let go, and then leaves a note: both are files beside the device.
-struct Held {
+pub(super) struct Held {
     go: PathBuf,
     note: PathBuf,
 }
 
 impl Held {
-    fn new(site: &Site, name: &str) -> Self {
+    pub(super) fn new(site: &Site, name: &str) -> Self {
         let folder = site.device.folder();
         Self {
             go: folder.join(format!("{name}.go")),
@@ -51,7 +51,7 @@ impl Held {
     }
 
     /// It gives up after a minute, whatever becomes of the test.
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         format!(
             "echo ready; i=0; until [ -e {} ] || [ $i -gt 600 ]; do sleep 0.1; i=$((i+1)); done; echo done >{}",
             self.go.display(),
@@ -64,7 +64,7 @@ impl Held {
     }
 
     #[track_caller]
-    fn finishes(&self) {
+    pub(super) fn finishes(&self) {
         self.let_go();
         let what = format!("{}", self.note.display());
         wait_until(SOON, &what, || self.note.exists());
@@ -93,7 +93,7 @@ fn processes(site: &Site) -> Vec<String> {
 }
 
 #[track_caller]
-fn role(site: &Site, options: &str) -> crate::harness::User {
+pub(super) fn role(site: &Site, options: &str) -> crate::harness::User {
     let policy = format!(
         "[roles.tech]\n{options}\n[roles.tech.allow]\nlabels = {{ '*' = '*' }}\nlogins = ['*']\n\
          abilities = ['shell', 'exec']\n"
@@ -331,6 +331,6 @@ fn children(id: u32) -> Vec<u32> {
     numbers(&fs::read_to_string(path).unwrap_or_default())
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

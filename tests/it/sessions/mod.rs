@@ -4,6 +4,7 @@ mod accounts;
 mod environment;
 mod hangup;
 mod login;
+mod losses;
 mod sentences;
 mod signals;
 mod streams;
