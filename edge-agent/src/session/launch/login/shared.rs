@@ -18,10 +18,10 @@ use crate::session::limits::{MAX_UNUSED_LOGINS, PAM_LINGER};
 
 /// All open PAM sessions of the agent.
 #[derive(Debug, Default)]
-pub(crate) struct LoginSessions(Mutex<Inner>);
+pub(crate) struct LoginSessions(Mutex<LoginTable>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct LoginTable {
     /// The number of the next one.
     next: u64,
     open: Vec<SharedLogin>,
@@ -35,7 +35,7 @@ struct SharedLogin {
     given: PamResult,
     /// The sessions that use it.
     users: u32,
-    /// How often it was left by the last of them.
+    /// The number of times that the last of them left it.
     left: u64,
 }
 
@@ -160,7 +160,7 @@ impl LoginSessions {
     }
 }
 
-impl Inner {
+impl LoginTable {
     fn position(&self, number: u64) -> Option<usize> {
         self.open.iter().position(|shared| shared.number == number)
     }
