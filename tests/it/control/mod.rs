@@ -6,6 +6,7 @@ mod kills;
 mod locks;
 mod quotas;
 mod selects;
+mod streams;
 
 use crate::harness::{Relay, Running, User, Way, own_login, run};
 
