@@ -156,8 +156,11 @@ impl Sessions {
             leave(&end, stream);
         }
         live.mark_drained();
-        recorded.end(&session, to, opened, &end).await;
-        self.report.forward_end(&session, to, reported, &end).await;
+        // At once, so that both are in one commit of the store.
+        tokio::join!(
+            recorded.end(&session, to, opened, &end),
+            self.report.forward_end(&session, to, reported, &end)
+        );
         drop(live);
         match reply {
             Some(reply) => reply.refuse(failure(&end)).await,
