@@ -29,7 +29,7 @@ use edge_agent::service::upgrade::{self_test, watch};
 use edge_agent::session::{AgentSessions, SessionConfig};
 use edge_agent::session::{launch, unix};
 use edge_agent::sftp;
-use edge_agent::tunnel::enroll::{self, Joined};
+use edge_agent::tunnel::enroll::{self, JoinError, Joined};
 use edge_agent::tunnel::identity::Identity;
 use edge_agent::tunnel::membership::Membership;
 use edge_agent::tunnel::release;
@@ -87,29 +87,37 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
     let Some(token) = join.token else {
         return Ok(ExitCode::SUCCESS);
     };
-    match enroll::join(&state, &token, join.name, join.labels).await? {
+    let joined = enroll::join(&state, &token, join.name, join.labels).await;
+    if let Err(error @ JoinError::Ended { .. }) = &joined {
+        bail!("{error} (state folder: {})", join.state.state.display());
+    }
+    match joined? {
         Joined::Now(member) => out.say(format_args!(
             "joined as {} (id {}), relay {}",
             member.name(),
             member.id(),
             token.address
         ))?,
-        Joined::Before(member) => {
-            let (name, id) = (member.name(), member.id());
-            // A stopped agent knows nothing of what the relay would answer.
-            match status::ask(&state, Question::Status).ok().flatten() {
-                Some(running) => {
-                    let last = running.last_error;
-                    if let Some(why) = last.filter(|why| enroll::ends_membership(why)) {
-                        bail!("already joined as {name} (id {id}), but {why}");
-                    }
-                    out.say(format_args!("already joined as {name} (id {id})"))?;
-                }
-                None => out.say(format_args!(
-                    "already joined as {name} (id {id}): nothing was changed. If the device was revoked, remove the state folder {} and join again",
-                    join.state.state.display()
-                ))?,
+        Joined::Before {
+            membership,
+            unasked,
+        } => {
+            let (name, id) = (membership.name(), membership.id());
+            let Some(error) = unasked else {
+                out.say(format_args!(
+                    "already joined as {name} (id {id}): nothing was changed."
+                ))?;
+                return Ok(ExitCode::SUCCESS);
+            };
+            // A running agent may have heard it from another relay.
+            let running = status::ask(&state, Question::Status).ok().flatten();
+            let last = running.and_then(|running| running.last_error);
+            if let Some(why) = last.filter(|why| enroll::ends_membership(why)) {
+                bail!("already joined as {name} (id {id}), but {why}");
             }
+            out.say(format_args!(
+                "already joined as {name} (id {id}): nothing was changed. The relay could not be asked whether the device is still a member: {error}"
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! Tokens, joining, names, labels, identities, revocation.
 
+mod again;
+
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};

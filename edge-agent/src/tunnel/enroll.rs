@@ -3,10 +3,10 @@
 use futures_lite::FutureExt as _;
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::SignedRoster;
-use holdfast_protocol::identity::token::Token;
-use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
+use holdfast_protocol::identity::token::{Token, TokenSecret};
+use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::DIAL_TIMEOUT;
-use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, RelayMessage};
+use holdfast_protocol::wire::{AgentMessage, Enrol, Intent, Refusal, RelayMessage};
 use smol::Timer;
 use thiserror::Error;
 
@@ -14,6 +14,7 @@ use crate::os::state::{StateDir, StateDirError};
 use crate::tunnel::control::{self, ControlStreamError};
 use crate::tunnel::dial::{DialError, DialledRelay, dial};
 use crate::tunnel::identity::{Identity, IdentityError};
+use crate::tunnel::limits::RECHECK_TIMEOUT;
 use crate::tunnel::membership::{self, Membership};
 use crate::tunnel::refusal::RelayRefusal;
 pub use crate::tunnel::refusal::ends_membership;
@@ -26,7 +27,12 @@ pub enum Joined {
     /// The device is a member now.
     Now(Membership),
     /// It was a member of this cluster already; nothing was changed.
-    Before(Membership),
+    Before {
+        /// The membership.
+        membership: Membership,
+        /// The reason why the relay could not be asked whether it still counts.
+        unasked: Option<JoinError>,
+    },
 }
 
 /// The reason why the device is not a member.
@@ -47,6 +53,16 @@ pub enum JoinError {
     /// The relay said no.
     #[error(transparent)]
     Refused(#[from] RelayRefusal),
+    /// The device was a member of this cluster, and the relay says that it is none any more.
+    #[error("already joined as {name} (id {id}), but {why}")]
+    Ended {
+        /// Its name.
+        name: DeviceName,
+        /// Its identifier.
+        id: DeviceId,
+        /// The relay's answer.
+        why: Box<RelayRefusal>,
+    },
     /// The device is a member of another cluster.
     #[error(
         "this device belongs to another cluster as {name}: remove its state folder to move it (it becomes a new device)"
@@ -84,7 +100,7 @@ pub async fn join(
     let identity = Identity::load_or_create(state)?;
     if let Some(present) = Membership::load(state)? {
         if membership::fingerprint(&present.roster().cluster) == token.fingerprint {
-            return Ok(Joined::Before(present));
+            return still_member(&identity, token, present).await;
         }
         return Err(JoinError::OtherCluster {
             name: present.name().clone(),
@@ -104,6 +120,40 @@ pub async fn join(
     }
     membership.save(state)?;
     Ok(Joined::Now(membership))
+}
+
+/// Asks the relay whether a member is one still. That uses nothing: the relay looks for the device's key before it
+/// looks at a secret, and the one that is sent is no token's.
+async fn still_member(
+    identity: &Identity,
+    token: &Token,
+    present: Membership,
+) -> Result<Joined, JoinError> {
+    let question = Token {
+        secret: TokenSecret([0; _]),
+        ..token.clone()
+    };
+    let late = async {
+        Timer::after(RECHECK_TIMEOUT).await;
+        Err(JoinError::Timeout(token.address.clone()))
+    };
+    let asked = ask(identity, &question, None, Vec::new()).or(late).await;
+    let ended = match asked {
+        Err(JoinError::Refused(RelayRefusal(Refusal::Revoked))) => Refusal::Revoked,
+        // A key that the relay does not know makes it look for the secret.
+        Err(JoinError::Refused(RelayRefusal(Refusal::TokenUnknown))) => Refusal::UnknownDevice,
+        answer => {
+            return Ok(Joined::Before {
+                membership: present,
+                unasked: answer.err(),
+            });
+        }
+    };
+    Err(JoinError::Ended {
+        name: present.name().clone(),
+        id: present.id(),
+        why: Box::new(RelayRefusal(ended)),
+    })
 }
 
 async fn ask(

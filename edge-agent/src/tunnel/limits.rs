@@ -52,5 +52,9 @@ pub(crate) const STEADY_TUNNEL: Duration = Duration::from_secs(60);
 /// Limits how long the first tunnel has to be heard again when a second one could be had.
 pub(crate) const OLD_TUNNEL_GRACE: Duration = Duration::from_secs(2);
 
+/// Limits how long `join` asks the relay whether a member still is one: several round trips of a slow link, and short
+/// enough for a script that joins at each start.
+pub(crate) const RECHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Limits how long the close of an old tunnel may take.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(1);
