@@ -445,14 +445,16 @@ async fn doctor_finds_what_is_wrong_and_what_is_unsafe() {
     ] {
         assert!(found.contains(line), "{line}: {found}");
     }
-    let levels = fixture.json("doctor --json").await;
-    assert!(
-        levels
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|row| row["level"] != "problem")
-    );
+    let rows = fixture.json("doctor --json").await;
+    for row in rows.as_array().unwrap() {
+        assert_ne!(row["level"], "problem", "{row}");
+        assert_eq!(row["remedy"].is_null(), row["level"] == "ok", "{row}");
+        let text = match row["remedy"].as_str() {
+            Some(remedy) => format!("{}: {remedy}\n", row["message"].as_str().unwrap()),
+            None => format!("{}\n", row["message"].as_str().unwrap()),
+        };
+        assert!(found.contains(&text), "{text}: {found}");
+    }
 
     let stray = fixture.context.facts.folder.join("stray");
     std::fs::write(&stray, "").unwrap();

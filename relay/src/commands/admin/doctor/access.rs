@@ -1,6 +1,6 @@
 //! Users and roles that look unsafe.
 
-use super::{Finding, Level};
+use super::Finding;
 use crate::access::policy::{Ability, Subject};
 use crate::commands::access::ca;
 use crate::commands::answer::table::count;
@@ -27,7 +27,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
     if quiet {
         let (users, roles) = (count(users.len(), "user"), count(roles.len(), "role"));
         let message = format!("{users}, {roles} beside the presets, nothing unsafe");
-        found.push(Finding::new(Level::Ok, "access", message));
+        found.push(Finding::ok("access", message));
     }
     Ok(found)
 }
@@ -36,11 +36,12 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, StoreError> {
 fn without_authority(row: &UserRow, has_authority: bool) -> Option<Finding> {
     let needs_one = row.keys.is_empty() && !row.principals.is_empty();
     (needs_one && !has_authority).then(|| {
+        let name = &row.user.name;
         let message = format!(
-            "user {} has principals and no key, and no authority for users is trusted, so nothing logs in as {0}: `relay ca trust`, or `relay user key add {0}`",
-            row.user.name
+            "user {name} has principals and no key, and no authority for users is trusted, so nothing logs in as {name}"
         );
-        Finding::new(Level::Warning, "users", message)
+        let remedy = format!("`relay ca trust`, or `relay user key add {name}`");
+        Finding::warning("users", message, remedy)
     })
 }
 
@@ -59,30 +60,38 @@ fn no_admin(users: &[UserRow], roles: &[Role], has_authority: bool) -> Option<Fi
         logs_in && subject.may(Ability::Admin)
     };
     (!users.iter().any(is_admin)).then(|| {
-        let message = "no user who can log in may administer the relay, which is left to its own shell: `relay user add NAME --key FILE --role admin`";
-        Finding::new(Level::Warning, "users", message)
+        let message =
+            "no user who can log in may administer the relay, which is left to its own shell";
+        let remedy = "`relay user add NAME --key FILE --role admin`";
+        Finding::warning("users", message, remedy)
     })
 }
 
 fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {
     let user = &row.user;
     let mut found = Vec::new();
-    let mut warn = |message: String| found.push(Finding::new(Level::Warning, "users", message));
+    let own = &user.name;
+    let mut warn = |message: String, remedy: String| {
+        found.push(Finding::warning("users", message, remedy));
+    };
     if row.keys.is_empty() && row.principals.is_empty() {
-        warn(format!(
-            "user {} has neither key nor principal and cannot log in",
-            user.name
-        ));
+        warn(
+            format!("user {own} has neither key nor principal and cannot log in"),
+            format!("`relay user key add {own} --key FILE`, or `relay user rm {own}`"),
+        );
     }
     if user.roles.is_empty() {
-        warn(format!("user {} has no role and may do nothing", user.name));
+        warn(
+            format!("user {own} has no role and may do nothing"),
+            format!("`relay user role add {own} ROLE`; `relay get roles` lists them"),
+        );
     }
     for name in &user.roles {
         if !is_preset(name) && !roles.iter().any(|role| role.name.as_str() == name) {
-            warn(format!(
-                "user {} has the role {name}, which does not exist",
-                user.name
-            ));
+            warn(
+                format!("user {own} has the role {name}, which does not exist"),
+                format!("define it with `relay apply`, or `relay user role rm {own} {name}`"),
+            );
         }
     }
     found
@@ -90,18 +99,22 @@ fn of_user(row: &UserRow, roles: &[Role]) -> Vec<Finding> {
 
 fn of_role(role: &Role) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut warn = |message: String| found.push(Finding::new(Level::Warning, "roles", message));
+    let mut warn = |message: String, remedy: &str| {
+        found.push(Finding::warning("roles", message, remedy));
+    };
     if role.idle_timeout == Some(IdleTimeout::Never) && role.max_session.is_none() {
-        warn(format!(
+        let message = format!(
             "role {} has idle_timeout never and no max_session: a forgotten session stays open",
             role.name
-        ));
+        );
+        warn(message, "set one of them, if that was not intended");
     }
     if role.deny.is_empty() && role.allow.iter().any(allows_everything) {
-        warn(format!(
-            "role {} allows every login on every device",
-            role.name
-        ));
+        let message = format!("role {} allows every login on every device", role.name);
+        warn(
+            message,
+            "name the logins or the labels, if that was not intended",
+        );
     }
     found
 }

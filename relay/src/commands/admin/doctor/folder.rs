@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{Finding, Level};
+use super::Finding;
 
 const CHECK: &str = "state";
 
@@ -19,11 +19,12 @@ pub(crate) fn check(folder: &Path) -> Vec<Finding> {
     match look(folder) {
         Err(error) => {
             let message = format!("cannot look into {}: {error}", folder.display());
-            vec![Finding::new(Level::Problem, CHECK, message)]
+            let remedy = "run this as the account of the relay or as root";
+            vec![Finding::problem(CHECK, message, remedy)]
         }
         Ok(found) if found.is_empty() => {
             let message = format!("{}: closed to others, of one owner", folder.display());
-            vec![Finding::new(Level::Ok, CHECK, message)]
+            vec![Finding::ok(CHECK, message)]
         }
         Ok(found) => found,
     }
@@ -47,12 +48,13 @@ fn look(folder: &Path) -> io::Result<Vec<Finding>> {
         }
         if meta.uid() != own.uid() {
             let message = format!(
-                "{} belongs to uid {} and the folder to uid {}: a relay that runs as the one cannot use the other's; chown it",
+                "{} belongs to uid {} and the folder to uid {}: a relay that runs as the one cannot use the other's",
                 path.display(),
                 meta.uid(),
                 own.uid()
             );
-            found.push(Finding::new(Level::Problem, CHECK, message));
+            let remedy = format!("chown {} {}", own.uid(), path.display());
+            found.push(Finding::problem(CHECK, message, remedy));
         }
     }
     Ok(found)
@@ -61,10 +63,11 @@ fn look(folder: &Path) -> io::Result<Vec<Finding>> {
 fn mode(path: &Path, mode: u32, found: &mut Vec<Finding>) {
     if mode & OTHERS != 0 {
         let message = format!(
-            "{0} is open to others (mode {1:04o}): chmod go= {0}",
+            "{} is open to others (mode {:04o})",
             path.display(),
             mode & 0o7777
         );
-        found.push(Finding::new(Level::Problem, CHECK, message));
+        let remedy = format!("chmod go= {}", path.display());
+        found.push(Finding::problem(CHECK, message, remedy));
     }
 }

@@ -27,7 +27,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay doctor
-  relay doctor --json | jq -r '.[] | select(.level == \"problem\") | .message'
+  relay doctor --json | jq -r '.[] | select(.level == \"problem\") | .message, .remedy'
 
 The exit status is 1 if there is a problem; a warning leaves it 0.")]
 pub(crate) struct Args {
@@ -69,14 +69,41 @@ struct Finding {
     check: &'static str,
     level: Level,
     message: String,
+    /// What to do about it; `None` if nothing is to be done.
+    remedy: Option<String>,
 }
 
 impl Finding {
-    fn new(level: Level, check: &'static str, message: impl Into<String>) -> Self {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
         Self {
             check,
-            level,
+            level: Level::Ok,
             message: message.into(),
+            remedy: None,
+        }
+    }
+
+    fn warning(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            level: Level::Warning,
+            ..Self::problem(check, message, remedy)
+        }
+    }
+
+    fn problem(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            check,
+            level: Level::Problem,
+            message: message.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+
+    /// Returns the finding and its remedy, for people.
+    fn text(&self) -> String {
+        match &self.remedy {
+            Some(remedy) => format!("{}: {remedy}", self.message),
+            None => self.message.clone(),
         }
     }
 }
@@ -96,13 +123,17 @@ async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
         Count(sessions.unsigned_abs(), "session"),
         Count(channels.unsigned_abs(), "channel")
     );
-    findings.push(Finding::new(Level::Ok, "quotas", message));
+    findings.push(Finding::ok("quotas", message));
     report(args, &findings)
 }
 
 /// Returns the text for when not even the state can be opened, and the exit status.
 fn unopened(args: &Args, sentence: &str) -> (String, u8) {
-    let finding = Finding::new(Level::Problem, "state", sentence);
+    // The errors of the state folder end with what to do: `FOUND: REMEDY`.
+    let (message, remedy) = sentence
+        .rsplit_once(": ")
+        .unwrap_or((sentence, "repair it, or name the right folder with --state"));
+    let finding = Finding::problem("state", message, remedy);
     match report(args, &[finding]) {
         Ok(done) => (done.text, done.code),
         Err(failure) => (format!("{failure}\n"), FAILED),
@@ -122,11 +153,7 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
             Level::Warning => "warning",
             Level::Problem => "problem",
         };
-        [
-            level.to_owned(),
-            found.check.to_owned(),
-            found.message.clone(),
-        ]
+        [level.to_owned(), found.check.to_owned(), found.text()]
     };
     let rows: Vec<_> = findings.iter().map(row).collect();
     // Nothing is cut: what to do is at the end of a line.
@@ -140,16 +167,17 @@ async fn database(store: &Store) -> Vec<Finding> {
         Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?))
     };
     match looked.await {
-        Err(error) => vec![Finding::new(Level::Problem, CHECK, error.to_string())],
+        Err(error) => vec![Finding::problem(
+            CHECK,
+            error.to_string(),
+            "restore it from a backup if it stays so",
+        )],
         Ok((faults, version)) if faults.is_empty() => {
             let message = format!("whole, tables of version {version}");
-            vec![Finding::new(Level::Ok, CHECK, message)]
+            vec![Finding::ok(CHECK, message)]
         }
         Ok((faults, _)) => {
-            let found = |fault: &String| {
-                let message = format!("{fault}: restore it from a backup");
-                Finding::new(Level::Problem, CHECK, message)
-            };
+            let found = |fault: &String| Finding::problem(CHECK, fault, "restore it from a backup");
             faults.iter().map(found).collect()
         }
     }
@@ -159,13 +187,12 @@ async fn database(store: &Store) -> Vec<Finding> {
 async fn audit_log(store: &Store) -> Result<Option<Finding>, Failure> {
     let fault = store.meta_get(meta::AUDIT_FAULT).await?;
     Ok(fault.map(|fault| match fault.as_str() {
-        "" => Finding::new(Level::Ok, "audit", "the audit log is written"),
-        reason => {
-            let message = format!(
-                "the relay cannot write the audit log: {reason}: make the place of `[audit] file` writable for the relay, with free space; until then new sessions are refused, unless `when_unwritable = \"continue\"`"
-            );
-            Finding::new(Level::Problem, "audit", message)
-        }
+        "" => Finding::ok("audit", "the audit log is written"),
+        reason => Finding::problem(
+            "audit",
+            format!("the relay cannot write the audit log: {reason}"),
+            "make the place of `[audit] file` writable for the relay, with free space; until then new sessions are refused, unless `when_unwritable = \"continue\"`",
+        ),
     }))
 }
 
@@ -177,10 +204,15 @@ async fn clones(context: &Context) -> Result<Vec<Finding>, Failure> {
             .filter(|cloned| cloned.is_current(context.now))?;
         let ClonePair { first, second } = cloned.pair;
         let name = &device.name;
-        let message = format!(
-            "two machines use the key of {name}, at {first} and {second}: a copy of its card or image. On the copy, remove the agent's state folder and join with a new token; if you cannot tell them apart, `relay devices revoke {name}` and join both anew"
-        );
-        Some(Finding::new(Level::Problem, "clones", message))
+        Some(Finding::problem(
+            "clones",
+            format!(
+                "two machines use the key of {name}, at {first} and {second}: a copy of its card or image"
+            ),
+            format!(
+                "on the copy, remove the agent's state folder and join with a new token; if you cannot tell them apart, `relay devices revoke {name}` and join both anew"
+            ),
+        ))
     };
     let known = devices.iter().filter(|device| device.revoked.is_none());
     Ok(known.filter_map(found).collect())
@@ -190,19 +222,19 @@ async fn clock(context: &Context) -> Vec<Finding> {
     const CHECK: &str = "clock";
     let now = context.now;
     if now < EARLIEST {
-        let message = format!("it is {now}, which is not possible: set the clock, or wait for NTP");
-        return vec![Finding::new(Level::Problem, CHECK, message)];
+        let message = format!("it is {now}, which is not possible");
+        let remedy = "set the clock, or wait for NTP";
+        return vec![Finding::problem(CHECK, message, remedy)];
     }
     match context.store.newest_time().await {
         // That the database does not answer is reported already.
         Err(_) => vec![],
         Ok(Some(newest)) if newest > now.after(CLOCK_SLACK) => {
             let ahead = Coarse(newest.since(now)).words();
-            let message = format!(
-                "it is {now}, and something was written {ahead} later, at {newest}: set the clock"
-            );
-            vec![Finding::new(Level::Problem, CHECK, message)]
+            let message =
+                format!("it is {now}, and something was written {ahead} later, at {newest}");
+            vec![Finding::problem(CHECK, message, "set the clock")]
         }
-        Ok(_) => vec![Finding::new(Level::Ok, CHECK, format!("{now}"))],
+        Ok(_) => vec![Finding::ok(CHECK, format!("{now}"))],
     }
 }
