@@ -75,8 +75,7 @@ impl fmt::Display for Full {
             ),
             Quota::Sessions => write!(
                 f,
-                "too many concurrent sessions for user \"{user}\" (max {max}): \
-                 close one, or see `ssh -p 2222 relay sessions`"
+                "too many concurrent sessions for user \"{user}\" (max {max})"
             ),
             Quota::Channels => write!(
                 f,
@@ -131,7 +130,7 @@ mod tests {
         );
         assert_eq!(
             said(Quota::Sessions),
-            "too many concurrent sessions for user \"alice\" (max 3): close one, or see `ssh -p 2222 relay sessions`"
+            "too many concurrent sessions for user \"alice\" (max 3)"
         );
         assert_eq!(
             said(Quota::Channels),

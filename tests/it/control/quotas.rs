@@ -8,7 +8,7 @@ use crate::harness::{
 };
 
 const CONNECTIONS: &str = "too many concurrent connections for user \"bob\" (max 2)";
-const SESSIONS: &str = "too many concurrent sessions for user \"bob\" (max 2): close one, or see";
+const SESSIONS: &str = "too many concurrent sessions for user \"bob\" (max 2): close one, or see `";
 
 #[test]
 fn a_connection_too_many_is_refused_with_the_limit() {
@@ -44,9 +44,13 @@ fn a_session_too_many_is_refused_with_the_limit() {
     let bob = site.relay.user("bob", &["tech"]);
     let first = started(&bob, Way::Direct, "cat");
     let second = started(&bob, Way::Jump, "cat");
+    // The place where this relay is, and not one of an example.
+    let (host, port) = (site.relay.ssh().ip(), site.relay.ssh().port());
+    let sessions = format!("see `ssh -p {port} {host} sessions`");
     for way in Way::BOTH {
         let refused = bob.exec(way, "kitchen-cam", "echo inside").exits(255);
-        assert_eq!(refused.says(SESSIONS).out(), "", "{way:?}");
+        let refused = refused.says(SESSIONS).says(&sessions);
+        assert_eq!(refused.out(), "", "{way:?}");
     }
     // sftp is a session too; the console is not, so that who is at the limit can make room.
     let mut sftp = bob.tool("sftp");

@@ -96,7 +96,7 @@ async fn run(
     context: &Context,
     stdin: Option<&[u8]>,
 ) -> Result<String, Failure> {
-    let remedy = "over ssh, the file comes by stdin: `ssh -p 2222 relay.example.com apply -f - < policy.toml`";
+    let remedy = "over ssh, the file comes by stdin: `ssh RELAY apply -f - < policy.toml`";
     let text = input::read(&args.file, caller, stdin, MAX_POLICY_INPUT, remedy)?;
     let policy = policy::read(input::name(&args.file), &text)?;
     let how = Apply {

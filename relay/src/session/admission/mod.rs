@@ -21,7 +21,7 @@ use crate::model::quota::Quota;
 use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, DeviceLookup};
 use crate::session::client::Client;
-use crate::session::client::lease::Lease;
+use crate::session::client::lease::{Lease, LeaseError};
 use crate::session::client::target::SshTarget;
 use crate::session::limits::DECISION_FRESH;
 use crate::session::refusal::Refusal;
@@ -228,7 +228,13 @@ impl Sessions {
         let limit = Quota::Sessions.limit(&known.terms(client).limits);
         let user = &known.subject.user.name;
         let lease = self.leases.take(Quota::Sessions, user, limit).await;
-        let lease = lease?;
+        let lease = lease.map_err(|error| match error {
+            LeaseError::Full(full) => Refusal::FullSessions {
+                full,
+                console: self.console.clone(),
+            },
+            error => error.into(),
+        })?;
         Ok(Opened::Device(Box::new(AdmittedRoute {
             reach,
             route,

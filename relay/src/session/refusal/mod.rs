@@ -35,6 +35,14 @@ pub(crate) enum Refusal {
     /// A quota is full.
     #[error(transparent)]
     Full(#[from] Full),
+    /// The user has as many sessions as they may.
+    #[error("{full}: close one, or see `{console} sessions`")]
+    FullSessions {
+        /// The quota.
+        full: Full,
+        /// The beginning of a console command.
+        console: String,
+    },
     /// There is no slot.
     #[error(transparent)]
     Lease(#[from] LeaseError),

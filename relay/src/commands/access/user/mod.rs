@@ -425,7 +425,7 @@ fn read_keys(
     caller: &Caller,
     stdin: Option<&[u8]>,
 ) -> Result<Vec<UserKey>, Failure> {
-    let remedy = "over ssh, keys come by stdin: `ssh -p 2222 relay.example.com user add NAME --key - < alice.pub`";
+    let remedy = "over ssh, keys come by stdin: `ssh RELAY user add NAME --key - < alice.pub`";
     let mut all: Vec<UserKey> = Vec::new();
     for file in files {
         let text = input::read(file, caller, stdin, MAX_INPUT, remedy)?;
