@@ -1,6 +1,8 @@
 //! The relay's command line: `serve`, and the command tree that the console has too.
 
 mod bulk;
+mod first_start;
+mod limits;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -12,6 +14,7 @@ use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use holdfast_protocol::causes::Causes;
 
 use self::bulk::SshArgs;
+use self::first_start::FirstStart;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, DONE, FAILED, RelayFacts};
@@ -195,7 +198,14 @@ fn unopened(command: &AnyCommand, error: anyhow::Error) -> anyhow::Result<u8> {
 }
 
 fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u8> {
-    let state = match State::open(dir) {
+    // What `doctor` finds is how it is now.
+    let waits = command.unopened("").is_none();
+    let mut first_start = FirstStart::on(dir);
+    let opened = match waits {
+        true => first_start.state(),
+        false => State::open(dir),
+    };
+    let state = match opened {
         Ok(state) => state,
         // A bare word was most likely meant as a filter.
         Err(error)
@@ -222,7 +232,10 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
-        let store = Store::open_existing(&state.database()).await?;
+        let store = match waits {
+            true => first_start.store(&state.database()).await?,
+            false => Store::open_existing(&state.database()).await?,
+        };
         if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
             return unopened(&command, error.into());
         }

@@ -1,5 +1,7 @@
 //! The relay's state folder, its configuration, its start and its end.
 
+mod first_start;
+
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
