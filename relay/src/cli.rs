@@ -124,7 +124,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let (cli, ssh) = match parse(words) {
         Ok(typed) => typed,
         Err(error) => {
-            let (text, code) = commands::usage(&error);
+            let (text, code) = commands::usage(&error, &command());
             let printed = if code == DONE {
                 print(io::stdout(), text.as_bytes())
             } else {

@@ -200,7 +200,7 @@ fn admin_commands_need_a_state() {
     relay
         .admin(&["devcies"])
         .exits(2)
-        .says("unrecognized subcommand");
+        .says("no command \"devcies\": did you mean \"devices\"?");
     relay
         .admin(&["serve", "--port", "1"])
         .exits(2)

@@ -1,6 +1,6 @@
 //! The grammar of what is typed at the SSH console: the command tree alone.
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use super::usage::{console_tip, usage};
 use super::{AnyCommand, line, own_state};
@@ -37,8 +37,9 @@ pub(crate) fn parse_console(line: &str) -> Result<AnyCommand, (String, u8)> {
     match Console::try_parse_from(words) {
         Ok(console) => Ok(console.command),
         Err(error) => {
-            let (mut text, code) = usage(&error);
-            text.push_str(console_tip(&error));
+            let tree = Console::command();
+            let (mut text, code) = usage(&error, &tree);
+            text.push_str(console_tip(&error, &tree));
             Err((text, code))
         }
     }

@@ -63,5 +63,8 @@ pub(crate) const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
 /// The same of `apply`: some ten thousand users with their keys.
 pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
+/// The longest word that the nearest command is looked for, in bytes: the work grows with it, and no command is longer.
+pub(crate) const MAX_NEAREST_WORD: usize = 32;
+
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;

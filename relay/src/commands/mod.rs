@@ -11,6 +11,7 @@ pub(crate) mod devices;
 mod grammar;
 pub(crate) mod limits;
 mod line;
+mod mistake;
 mod recordings;
 mod sessions;
 mod usage;

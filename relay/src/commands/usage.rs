@@ -1,16 +1,16 @@
-//! What is said of a line that cannot be understood: clap's sentence, and what it does not know to say.
+//! What is said of a line that cannot be understood: what is wrong with it, and the remedy for a frequent slip.
 
 use clap::error::{ContextKind, ErrorKind};
 use holdfast_protocol::escape::Escaped;
 
-use super::{DONE, USAGE};
+use super::{DONE, USAGE, mistake};
 
 /// The shell at the operator's takes one pair of quotes away.
 const QUOTE_TIP: &str = "\ntip: over ssh, quote the whole command: \
-    ssh -p 2222 relay \"recordings hold 3f9a --reason 'case 17'\"\n";
+    ssh RELAY \"recordings hold 3f9a --reason 'case 17'\"\n";
 
 const SSH_TIP: &str = "\ntip: over ssh, the key and the options are those of your own ssh: \
-    ssh -i KEY -p 2222 relay exec --on role=camera -- uptime\n";
+    ssh -i KEY RELAY exec --on role=camera -- uptime\n";
 
 const EXEC_TIP: &str =
     "\ntip: the command goes behind `--`: exec --on role=camera --login root -- uptime\n";
@@ -22,14 +22,15 @@ const CP_TIP: &str = "\ntip: the path on the devices goes behind the labels and 
 const APPLY_TIP: &str = "\ntip: the file is named by -f: apply -f policy.toml\n";
 
 const DEVICE_TIP: &str = "\ntip: this is the relay itself; a device is reached as LOGIN+DEVICE@RELAY: \
-    ssh -p 2222 pi+kitchen-cam@relay\n";
+    ssh pi+kitchen-cam@RELAY\n";
 
-/// Returns clap's message, made safe for a terminal, and the exit status.
-pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
+/// Returns what to say of an error of the grammar `tree`, made safe for a terminal, and the exit status.
+pub(crate) fn usage(error: &clap::Error, tree: &clap::Command) -> (String, u8) {
     let code = if error.use_stderr() { USAGE } else { DONE };
+    let said = mistake::sentence(error, tree).unwrap_or_else(|| error.render().to_string());
     // It quotes what was typed. Lines without anything odd stay as they are, quotes and all.
     let mut text = String::new();
-    for line in error.render().to_string().lines() {
+    for line in said.lines() {
         let shown = Escaped(line).to_string();
         let odd = shown.replace("\\\"", "\"").replace("\\\\", "\\") != line;
         text.push_str(if odd { &shown } else { line });
@@ -40,7 +41,7 @@ pub(crate) fn usage(error: &clap::Error) -> (String, u8) {
 }
 
 /// Returns the further advice for a line that came over ssh.
-pub(super) fn console_tip(error: &clap::Error) -> &'static str {
+pub(super) fn console_tip(error: &clap::Error, tree: &clap::Command) -> &'static str {
     let is_fleet = is_about(error, "exec") || is_about(error, "cp");
     match (error.kind(), unknown(error).as_str()) {
         (ErrorKind::UnknownArgument, "--identity" | "-i" | "--ssh-option" | "-o") if is_fleet => {
@@ -48,11 +49,7 @@ pub(super) fn console_tip(error: &clap::Error) -> &'static str {
         }
         (ErrorKind::UnknownArgument, _) if tip(error).is_none() => QUOTE_TIP,
         // Who forgot the device reaches the relay itself, with a command for the device.
-        (ErrorKind::InvalidSubcommand, _)
-            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
-        {
-            DEVICE_TIP
-        }
+        (ErrorKind::InvalidSubcommand, _) if !mistake::has_nearest(error, tree) => DEVICE_TIP,
         _ => "",
     }
 }

@@ -1,0 +1,266 @@
+//! A line that the grammar does not have, as one sentence: what was expected, what came, and the nearest thing there
+//! is. The grammar's library knows what is wrong; its own sentences are not those of the other commands.
+
+use std::error::Error as _;
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::limits::MAX_NEAREST_WORD;
+
+/// Returns the sentence, followed by how the command is used; `None` where the library has to say it.
+pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
+    let place = Place::of(error, tree);
+    let said = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let came = one(error, ContextKind::InvalidSubcommand)?;
+            let known = place.subcommands();
+            let what = match place.path.len() {
+                0 => "no command".to_owned(),
+                _ => format!("`{}` has no command", place.path.join(" ")),
+            };
+            let expected = match nearest(&came, &known) {
+                Some(near) => format!("did you mean \"{near}\"? Expected one of"),
+                None => "expected one of".to_owned(),
+            };
+            format!("{what} \"{came}\": {expected} {}", known.join(", "))
+        }
+        ErrorKind::UnknownArgument => {
+            let came = one(error, ContextKind::InvalidArg)?;
+            let known = match came.starts_with('-') {
+                true => place.flags(),
+                false => place.subcommands(),
+            };
+            let near = nearest(&came, &known);
+            let near = near.map_or_else(String::new, |near| format!(": did you mean \"{near}\"?"));
+            format!("unexpected argument \"{came}\"{}{near}", place.of_command())
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = all(error, ContextKind::InvalidArg)?;
+            format!("missing{}: {}", place.of_command(), missing.join(" "))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let argument = one(error, ContextKind::InvalidArg)?;
+            let came = one(error, ContextKind::InvalidValue)?;
+            let expected = match all(error, ContextKind::ValidValue).unwrap_or_default() {
+                known if known.is_empty() => error.source().map(ToString::to_string),
+                known => {
+                    let near = nearest(&came, &known);
+                    let near =
+                        near.map_or_else(String::new, |near| format!("did you mean \"{near}\"? "));
+                    Some(format!("{near}expected one of {}", known.join(", ")))
+                }
+            };
+            let expected = expected.map_or_else(String::new, |expected| format!(": {expected}"));
+            match came.as_str() {
+                "" => format!("{argument} needs a value{expected}"),
+                came => format!("invalid value \"{came}\" for {argument}{expected}"),
+            }
+        }
+        ErrorKind::ArgumentConflict => {
+            let came = one(error, ContextKind::InvalidArg)?;
+            let before = all(error, ContextKind::PriorArg)?;
+            match before.as_slice() {
+                [same] if *same == came => format!("{came} can be given once only"),
+                others => format!("{came} cannot be given with {}", others.join(", ")),
+            }
+        }
+        _ => return None,
+    };
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    let usage = usage.map_or_else(String::new, |usage| format!("{}\n", usage.trim_end()));
+    let help = match place.path.join(" ") {
+        path if path.is_empty() => "--help".to_owned(),
+        path => format!("{path} --help"),
+    };
+    Some(format!("{said}\n{usage}For more, see `{help}`.\n"))
+}
+
+/// Returns whether a command that does not exist is close to one that does.
+pub(super) fn has_nearest(error: &clap::Error, tree: &Command) -> bool {
+    let came = one(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+    nearest(&came, &Place::of(error, tree).subcommands()).is_some()
+}
+
+/// The command that was not understood.
+struct Place<'t> {
+    /// Its names, from the top.
+    path: Vec<&'t str>,
+    command: &'t Command,
+    /// The flags of the commands above it that it has, too.
+    inherited: Vec<String>,
+}
+
+impl<'t> Place<'t> {
+    /// Returns the command whose usage the error shows.
+    fn of(error: &clap::Error, tree: &'t Command) -> Self {
+        let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+        let mut place = Self {
+            path: Vec::new(),
+            command: tree,
+            inherited: Vec::new(),
+        };
+        for word in usage.unwrap_or_default().split_whitespace() {
+            if let Some(sub) = place.command.find_subcommand(word) {
+                place.path.push(sub.get_name());
+                place.inherited.extend(flags(place.command, true));
+                place.command = sub;
+            }
+        }
+        place
+    }
+
+    fn of_command(&self) -> String {
+        match self.path.join(" ") {
+            path if path.is_empty() => String::new(),
+            path => format!(" of `{path}`"),
+        }
+    }
+
+    fn subcommands(&self) -> Vec<String> {
+        let known = self.command.get_subcommands();
+        let known = known.filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+        known.map(|sub| sub.get_name().to_owned()).collect()
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let own = flags(self.command, false);
+        own.chain(self.inherited.iter().cloned()).collect()
+    }
+}
+
+/// Returns the flags of a command, or those of them that hold for the commands below it.
+fn flags(command: &Command, for_all_below: bool) -> impl Iterator<Item = String> {
+    let known = command.get_arguments();
+    let known = known.filter(move |argument| {
+        !argument.is_hide_set() && (!for_all_below || argument.is_global_set())
+    });
+    known.filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
+}
+
+fn all(error: &clap::Error, what: ContextKind) -> Option<Vec<String>> {
+    match error.get(what)? {
+        ContextValue::String(one) => Some(vec![one.clone()]),
+        ContextValue::Strings(several) => Some(several.clone()),
+        _ => None,
+    }
+}
+
+fn one(error: &clap::Error, what: ContextKind) -> Option<String> {
+    all(error, what)?.into_iter().next()
+}
+
+/// Returns the word that is the fewest slips away, if they are few.
+fn nearest<'k>(came: &str, known: &'k [String]) -> Option<&'k str> {
+    if came.len() > MAX_NEAREST_WORD {
+        return None;
+    }
+    let bare = |word: &str| word.trim_start_matches('-').to_ascii_lowercase();
+    let came = bare(came);
+    let slips = |word: &&String| distance(&came, &bare(word));
+    let near = known.iter().min_by_key(slips)?;
+    let most = (came.chars().count() / 3).max(1);
+    (slips(&near) <= most).then_some(near)
+}
+
+/// Returns the number of letters that have to be added, removed, changed, or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // The rows of the letters before the last, before this one, and of this one.
+    let (mut older, mut above) = (Vec::new(), (0..=b.len()).collect::<Vec<usize>>());
+    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX);
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let changed = at(&above, j).saturating_add(usize::from(x != y));
+            let added = at(&row, j).min(at(&above, j + 1)).saturating_add(1);
+            let is_swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            let swapped = match is_swapped {
+                true => at(&older, j - 1).saturating_add(1),
+                false => usize::MAX,
+            };
+            row.push(changed.min(added).min(swapped));
+        }
+        older = std::mem::replace(&mut above, row);
+    }
+    at(&above, b.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_console;
+    use super::*;
+    use crate::output::USAGE;
+
+    #[test]
+    fn a_mistake_names_the_nearest_thing() {
+        // What is typed, and the beginning of what is said.
+        let table = [
+            (
+                "devcies",
+                "no command \"devcies\": did you mean \"devices\"? Expected one of user, ca, token, devices",
+            ),
+            ("uptime", "no command \"uptime\": expected one of user, ca"),
+            (
+                "devices shwo cam",
+                "`devices` has no command \"shwo\": did you mean \"show\"? Expected one of ls, show, rename",
+            ),
+            (
+                "devices ls --jsno",
+                "unexpected argument \"--jsno\" of `devices ls`: did you mean \"--json\"?\n",
+            ),
+            ("devices show", "missing of `devices show`: <NAME>\n"),
+            (
+                "recordings --kind movie",
+                "invalid value \"movie\" for --kind <KIND>: the kinds are shell",
+            ),
+            ("audit --since", "--since <SPAN|TIME> needs a value"),
+            (
+                "get users -o yaml",
+                "invalid value \"yaml\" for --output <OUTPUT>: expected one of table, toml, json",
+            ),
+            (
+                "get users -o tolm",
+                "invalid value \"tolm\" for --output <OUTPUT>: did you mean \"toml\"? expected one of",
+            ),
+            (
+                "audit --follow --until 1d",
+                "--follow cannot be given with --until <SPAN|TIME>",
+            ),
+            (
+                "wait cam --timeout 1s --timeout 2s",
+                "--timeout <SPAN> can be given once only",
+            ),
+        ];
+        for (line, begins) in table {
+            let (said, code) = parse_console(line).unwrap_err();
+            assert_eq!(code, USAGE);
+            assert!(said.starts_with(begins), "{line}: {said}");
+            assert!(
+                said.contains("--help") && !said.contains("error:"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn slips_are_counted() {
+        let table = [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("devices", "devices", 0),
+            ("devcies", "devices", 1),
+            ("device", "devices", 1),
+            ("sesions", "sessions", 1),
+            ("kitten", "sitting", 3),
+        ];
+        for (a, b, expected) in table {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(distance(b, a), expected, "{b} {a}");
+        }
+        let known = ["lock".to_owned(), "unlock".to_owned()];
+        assert_eq!(nearest("lcok", &known), Some("lock"));
+        assert_eq!(nearest("x", &known), None);
+        assert_eq!(nearest(&"lock".repeat(1000), &known), None);
+    }
+}
