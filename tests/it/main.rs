@@ -28,6 +28,7 @@ mod host_keys;
 mod hostile;
 mod jump;
 mod listings;
+mod named;
 mod nat;
 mod policy;
 mod pressure;

@@ -8,6 +8,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
 use serde::Serialize;
 
 use super::args::ambiguous;
+use super::devices::list as devices;
 use super::{Caller, Context, Failure, json};
 use crate::access::policy::Ability;
 use crate::audit::Event;
@@ -23,14 +24,31 @@ const SHORT_ID: usize = 10;
 
 /// Live sessions: list, kill
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   relay sessions
+  relay sessions --device kitchen-cam --user alice
   relay sessions kill 3f9a --message \"maintenance begins\"
 
-Admins and auditors see all sessions, other users their own. Admins may end all, other users their own.")]
+Admins and auditors see all sessions, other users their own. Admins may end all, other users their own."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<SessionsCommand>,
+    #[command(flatten)]
+    listing: Listing,
+}
+
+/// What a listing shows, and how.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Listing {
+    /// Of this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// On this device, by its name or its id
+    #[arg(long, value_name = "NAME|ID")]
+    device: Option<DeviceName>,
     /// Print JSON for machines
     #[arg(long)]
     json: bool,
@@ -38,6 +56,9 @@ pub(crate) struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum SessionsCommand {
+    /// List the sessions: what happens without a subcommand
+    #[command(visible_alias = "list")]
+    Ls(Listing),
     /// End one session
     Kill {
         /// Its id, or the beginning of it
@@ -81,7 +102,7 @@ impl Command for Args {
     }
 
     fn is_deed(&self) -> bool {
-        self.command.is_some()
+        matches!(self.command, Some(SessionsCommand::Kill { .. }))
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
@@ -101,11 +122,13 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     sessions.sort_by_key(|session| (session.started, session.id.0));
     let own = caller.user().map(|user| &user.name);
     let own_id = caller.user().map(|user| user.id);
-    let kill = args.command.is_some();
+    let kill = args.is_deed();
     let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
     let is_own = |session: &Listed| session.user_id.is_some() && session.user_id == own_id;
     sessions.retain(|session| all || is_own(session));
-    match args.command {
+    let listing = match args.command {
+        None => args.listing,
+        Some(SessionsCommand::Ls(listing)) => listing,
         Some(SessionsCommand::Kill { id, message }) => {
             let session = find(&sessions, &id)?;
             let asked = Kill {
@@ -120,15 +143,38 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
             }
             tx.commit().await?;
             let Listed { id, user, .. } = session;
-            Ok(match &session.at {
+            return Ok(match &session.at {
                 Some(At { device, login, .. }) => {
                     format!("session {id} of {user} ({login} on {device}) ended\n")
                 }
                 None => format!("console command {id} of {user} ended\n"),
-            })
+            });
         }
-        None if args.json => json(&sessions.iter().map(row).collect::<Vec<_>>()),
-        None => Ok(list(&sessions, context.width)),
+    };
+    listing.pick(&mut sessions, caller, context).await?;
+    match listing.json {
+        true => json(&sessions.iter().map(row).collect::<Vec<_>>()),
+        false => Ok(list(&sessions, context.width)),
+    }
+}
+
+impl Listing {
+    /// Keeps the sessions that are asked for.
+    async fn pick(
+        &self,
+        sessions: &mut Vec<Listed>,
+        caller: &Caller,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        if let Some(user) = &self.user {
+            sessions.retain(|session| session.user.as_str() == user);
+        }
+        if let Some(name) = &self.device {
+            let device = devices::find(caller, context, name).await?.id;
+            let is_there = |at: &At| at.device_id == device;
+            sessions.retain(|session| session.at.as_ref().is_some_and(is_there));
+        }
+        Ok(())
     }
 }
 

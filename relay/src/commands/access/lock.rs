@@ -299,10 +299,11 @@ async fn role(name: RoleName, context: &Context) -> Result<LockTarget, Failure> 
 }
 
 async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
-    let found = match (DeviceId::from_hex(text), DeviceName::new(text)) {
-        (Some(id), _) => context.store.device(id).await?,
-        (None, Ok(name)) => context.store.device_by_name(&name).await?,
-        (None, Err(_)) => None,
+    // An identifier may be typed in capitals, as no name is.
+    let named = DeviceId::from_hex(text).map_or_else(|| text.to_owned(), |id| id.to_string());
+    let found = match DeviceName::new(&named) {
+        Ok(name) => context.store.device_named(&name).await?,
+        Err(_) => None,
     };
     match found {
         Some(device) => Ok(LockTarget::Device(device.id)),

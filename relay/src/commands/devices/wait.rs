@@ -22,7 +22,7 @@ use crate::store::{Device, PresenceState};
 
 Exit status 0: the device is online. 1: it did not come in time, or there is no such device.")]
 pub(crate) struct Args {
-    /// The name of the device
+    /// The name or the id of the device
     name: DeviceName,
     /// The longest time to wait: 30s, 10m, 1h, 7d
     #[arg(long, value_name = "SPAN", value_parser = ttl, default_value = "1h")]
@@ -58,11 +58,12 @@ async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, 
     loop {
         if let Some(when) = device.revoked {
             return Err(Failure(format!(
-                "{name} was revoked {when}: it cannot reconnect"
+                "{} was revoked {when}: it cannot reconnect",
+                device.name
             )));
         }
         if device.presence.state == PresenceState::Online {
-            return Ok(format!("{name} is online\n"));
+            return Ok(format!("{} is online\n", device.name));
         }
         tokio::select! {
             _ = poll.tick() => {}
@@ -93,10 +94,10 @@ async fn look_again(
 }
 
 fn late(args: &Args, device: &Device) -> Failure {
-    let Args { name, timeout } = args;
-    let (state, span) = (
+    let (name, state, span) = (
+        &device.name,
         device.presence.state.as_str(),
-        humantime::format_duration(*timeout),
+        humantime::format_duration(args.timeout),
     );
     let since = match device.presence.last_seen {
         Some(last) => format!("last seen {last}"),

@@ -1,6 +1,7 @@
 //! `recordings`: what was recorded, its state, and whether it can be believed.
 
 pub(crate) mod export;
+mod filter;
 mod grep;
 mod hold;
 pub(crate) mod play;
@@ -12,15 +13,17 @@ use clap::Subcommand;
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 
-use super::args::{Moment, ambiguous};
-use super::{Caller, Context, Done, Failure, Out, json};
+use super::args::ambiguous;
+use super::{Caller, Context, Done, Failure, Out};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
 use crate::commands::call::{Call, Command, Right};
-use crate::model::invalid::Invalid;
 use crate::session::registry::console::Shows;
-use crate::store::{Durability, RecordingFacts, RecordingFilter, RecordingState, UserId};
+use crate::store::{Durability, RecordingFacts, RecordingState};
 
+use filter::{Filter, Listing, own};
+
+pub(crate) use filter::recording_states;
 pub(crate) use words::own_state;
 
 /// Recorded sessions: list, show, verify, search, remove
@@ -41,13 +44,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<RecordingsCommand>,
     #[command(flatten)]
-    filter: Filter,
-    /// A row for each, where a run of one user's sessions without a terminal on one device is one row
-    #[arg(long)]
-    all: bool,
-    /// Print JSON for machines: always a row for each, with the run that it belongs to
-    #[arg(long)]
-    json: bool,
+    listing: Listing,
 }
 
 const VERIFY_CODES: &str = "The exit status:
@@ -71,6 +68,9 @@ enum RecordingsCommand {
         json: bool,
     },
     /// Read a recording again, and compare it with what the relay signed
+    /// List the recordings: what happens without a subcommand
+    #[command(visible_alias = "list")]
+    Ls(Listing),
     #[command(after_help = VERIFY_CODES)]
     Verify {
         /// Its id, or the beginning of it
@@ -106,58 +106,6 @@ enum RecordingsCommand {
     },
 }
 
-/// The filter of a listing.
-#[derive(Clone, Debug, Default, clap::Args)]
-struct Filter {
-    /// By this user
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// On the device that had this name then
-    #[arg(long, value_name = "NAME")]
-    device: Option<String>,
-    /// Begun not before: a span back from now (30m, 1d) or a time (2026-11-22, '2026-11-22 05:06')
-    #[arg(long, value_name = "SPAN|TIME")]
-    since: Option<Moment>,
-    /// In this state: recording, uploading, complete, truncated, tampered or lost
-    /// (`--state` with such a word is the same; with any other it is the folder)
-    #[arg(long, value_name = "STATE", value_parser = state)]
-    in_state: Option<RecordingState>,
-    /// Of this kind: shell, exec, sftp or forward
-    #[arg(long, value_name = "KIND", value_parser = kind)]
-    kind: Option<Ability>,
-    /// Only sessions with a terminal
-    #[arg(long)]
-    interactive: bool,
-}
-
-/// The kinds of what a recording may be of.
-const KINDS: [Ability; 4] = [
-    Ability::Shell,
-    Ability::Exec,
-    Ability::Sftp,
-    Ability::Forward,
-];
-
-fn kind(text: &str) -> Result<Ability, Invalid> {
-    let found = KINDS.into_iter().find(|kind| kind.as_str() == text);
-    found.ok_or_else(|| {
-        let words = KINDS.map(Ability::as_str);
-        format!("the kinds are {}", words.join(", ")).into()
-    })
-}
-
-fn state(text: &str) -> Result<RecordingState, Invalid> {
-    let found = RecordingState::ALL
-        .into_iter()
-        .find(|state| state.as_str() == text);
-    found.ok_or_else(|| format!("the states are {}", recording_states()).into())
-}
-
-/// Returns the words of all states that a recording may be in.
-pub(crate) fn recording_states() -> String {
-    RecordingState::ALL.map(RecordingState::as_str).join(", ")
-}
-
 impl Args {
     fn only_reads(&self) -> bool {
         use RecordingsCommand::{Hold, Release, Rm};
@@ -186,6 +134,7 @@ impl Command for Args {
             RecordingsCommand::Grep { pattern, .. } => {
                 let event = Event::new(EventKind::RecordingPlayed).with("how", "grep");
                 Some(event.with("pattern", pattern.as_str()))
+            RecordingsCommand::Ls(_) => None,
             }
         }
     }
@@ -262,14 +211,8 @@ pub(super) async fn run(
 ) -> Result<Done, Failure> {
     let event = args.event();
     let text = match args.command {
-        None => {
-            let filter = args.filter.picks(caller, context);
-            let rows = context.store.recordings(&filter).await?;
-            match args.json {
-                true => json(&rows::listed(&rows))?,
-                false => rows::table(&rows, args.all, context),
-            }
-        }
+        None => args.listing.answer(caller, context).await?,
+        Some(RecordingsCommand::Ls(listing)) => listing.answer(caller, context).await?,
         Some(RecordingsCommand::Show { id, json }) => {
             let facts = find(&id, caller, context).await?;
             look(context, &facts, looked(&id, "show")).await?;
@@ -294,28 +237,6 @@ pub(super) async fn run(
         }
     };
     Ok(text.into())
-}
-
-impl Filter {
-    /// Returns the filter, limited to what the caller may see.
-    fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
-        RecordingFilter {
-            user: self.user.clone(),
-            own: own(caller),
-            device: self.device.clone(),
-            since: self.since.as_ref().map(|since| since.at(context.now)),
-            state: self.in_state,
-            kind: self.kind,
-            interactive: self.interactive,
-        }
-    }
-}
-
-/// Returns the user whose recordings are all that the caller may see; `None`: every user's.
-fn own(caller: &Caller) -> Option<UserId> {
-    let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
-    let user = caller.user().filter(|_| !all)?;
-    Some(user.id)
 }
 
 /// Returns the recordings that a command of this caller shows, before it has found the one that it is about.

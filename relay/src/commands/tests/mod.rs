@@ -27,6 +27,7 @@ mod control;
 mod fleet;
 mod foreign;
 mod matrix;
+mod named;
 mod people;
 mod policy;
 

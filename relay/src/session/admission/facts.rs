@@ -48,7 +48,7 @@ impl Sessions {
                 let (asked, store) = (Instant::now(), &self.store);
                 let (version, device) = match which {
                     DeviceLookup::None => (store.access_version().await?, None),
-                    DeviceLookup::Named(name) => store.device_by_name_at_version(name).await?,
+                    DeviceLookup::Named(name) => store.device_named_at_version(name).await?,
                     DeviceLookup::Known(id) => store.device_at_version(id).await?,
                 };
                 let policy = store.policy_since(version, asked).await?;

@@ -4,7 +4,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::MAX_LABELS;
 use thiserror::Error;
 
-use super::{holder, labels, tokens};
+use super::{holder, labels, named_now, tokens};
 use crate::clock::Timestamp;
 use crate::store::meta::AccessPart;
 use crate::store::{Labels, StoreError, TokenLeft, Tx};
@@ -47,6 +47,8 @@ pub(crate) enum LabelError {
 pub(crate) struct RevokedDevice {
     /// Its identifier.
     pub id: DeviceId,
+    /// The name that it had.
+    pub name: DeviceName,
     /// The token that it enrolled with, if others could still enrol with it when the device was revoked.
     pub token: Option<TokenLeft>,
 }
@@ -69,7 +71,7 @@ const REVOKE: &str = "UPDATE devices SET revoked = $2 WHERE id = $1";
 const CLOSE: &str = "UPDATE tunnels SET closed = $2 WHERE device = $1 AND closed IS NULL";
 
 impl Tx {
-    /// Gives a device another name.
+    /// Gives a device, which is named by its present name or its identifier, another name.
     ///
     /// # Errors
     /// [`RenameError`].
@@ -78,7 +80,7 @@ impl Tx {
         old: &DeviceName,
         new: &DeviceName,
     ) -> Result<(), RenameError> {
-        let Some(id) = holder(self, old).await? else {
+        let Some((id, old)) = named_now(self, old).await? else {
             return Err(RenameError::Unknown(old.clone()));
         };
         match holder(self, new).await? {
@@ -92,7 +94,7 @@ impl Tx {
             }
             None => {}
         }
-        self.about(id, old);
+        self.about(id, &old);
         let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
         rename
             .execute(&mut *self.connection().await?)
@@ -111,7 +113,7 @@ impl Tx {
         name: &DeviceName,
         changes: &[(LabelKey, Option<LabelValue>)],
     ) -> Result<Labels, LabelError> {
-        let Some(id) = holder(self, name).await? else {
+        let Some((id, name)) = named_now(self, name).await? else {
             return Err(LabelError::Unknown(name.clone()));
         };
         let column = sqlx::query_scalar(LABELS).bind(id.0.as_slice());
@@ -127,10 +129,10 @@ impl Tx {
             };
         }
         if labels.len() > MAX_LABELS {
-            return Err(LabelError::TooMany(name.clone(), labels.len()));
+            return Err(LabelError::TooMany(name, labels.len()));
         }
         let column = labels::to_column(&labels);
-        self.about(id, name);
+        self.about(id, &name);
         let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
         set.execute(&mut *self.connection().await?)
             .await
@@ -150,10 +152,10 @@ impl Tx {
         now: Timestamp,
         end_token: bool,
     ) -> Result<RevokedDevice, RevokeError> {
-        let Some(id) = holder(self, name).await? else {
+        let Some((id, name)) = named_now(self, name).await? else {
             return Err(RevokeError::Unknown(name.clone()));
         };
-        self.about(id, name);
+        self.about(id, &name);
         for sql in [REVOKE, CLOSE] {
             let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
             query
@@ -171,6 +173,6 @@ impl Tx {
             }
         }
         self.access_changed(AccessPart::Other).await?;
-        Ok(RevokedDevice { id, token })
+        Ok(RevokedDevice { id, name, token })
     }
 }

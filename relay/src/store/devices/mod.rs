@@ -56,6 +56,7 @@ const BY_ID_AT_VERSION: &str = select_device_at_version!("WHERE d.id = $1");
 const BY_KEY: &str = select_device!("WHERE d.public_key = $1");
 const BY_ID: &str = select_device!("WHERE d.id = $1");
 const HOLDER: &str = "SELECT id FROM devices WHERE name = $1 AND revoked IS NULL";
+const NAME_NOW: &str = "SELECT name FROM devices WHERE id = $1 AND revoked IS NULL";
 const NAMES: &str = "SELECT id, name FROM devices WHERE revoked IS NULL";
 const REVOKED: &str = "SELECT id FROM devices WHERE revoked IS NOT NULL";
 
@@ -69,29 +70,40 @@ impl Store {
         rows.into_iter().map(|row| row.device(now)).collect()
     }
 
-    /// Returns the device of that name. If none has it now but one had it when it was revoked, that one: so
-    /// look at [`Device::revoked`].
+    /// Returns the device of that identifier, or else of that name. If none has the name now but one had it when it
+    /// was revoked, that one: so look at [`Device::revoked`]. The identifier comes first, because the relay chose it
+    /// and a device may choose its name.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) async fn device_by_name(
+    pub(crate) async fn device_named(
         &self,
         name: &DeviceName,
     ) -> Result<Option<Device>, StoreError> {
+        if let Some(id) = DeviceId::from_hex(name.as_str())
+            && let Some(device) = self.device(id).await?
+        {
+            return Ok(Some(device));
+        }
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
         let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
 
-    /// Returns the version of access and, of the same moment, the device of that name, as [`Self::device_by_name`]
-    /// does.
+    /// Returns the version of access and, of the same moment, the device of that identifier or name, as
+    /// [`Self::device_named`] does.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn device_by_name_at_version(
+    pub(crate) async fn device_named_at_version(
         &self,
         name: &DeviceName,
     ) -> Result<(i64, Option<Device>), StoreError> {
+        if let Some(id) = DeviceId::from_hex(name.as_str())
+            && let (version, Some(device)) = self.device_at_version(id).await?
+        {
+            return Ok((version, Some(device)));
+        }
         let row = sqlx::query(BY_NAME_AT_VERSION).bind(name.as_str());
         at_version(&row.fetch_one(self.reads()).await?)
     }
@@ -147,11 +159,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub(crate) async fn device_names(&self) -> Result<HashMap<DeviceId, DeviceName>, StoreError> {
         let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(NAMES).fetch_all(self.reads()).await?;
-        let read = |(id, name): (Vec<u8>, String)| {
-            let name =
-                DeviceName::new(&name).map_err(|_| StoreError::Corrupt("a device's name"))?;
-            Ok((device_id(&id)?, name))
-        };
+        let read = |(id, name): (Vec<u8>, String)| Ok((device_id(&id)?, device_name(&name)?));
         rows.into_iter().map(read).collect()
     }
 }
@@ -167,6 +175,22 @@ pub(super) async fn holder(tx: &mut Tx, name: &DeviceName) -> Result<Option<Devi
     let id = sqlx::query_scalar(HOLDER).bind(name.as_str());
     let id: Option<Vec<u8>> = id.fetch_optional(&mut *tx.connection().await?).await?;
     id.map(|id| device_id(&id)).transpose()
+}
+
+/// Returns the device that is not revoked and has this identifier, or else this name, with the name that it has now.
+pub(super) async fn named_now(
+    tx: &mut Tx,
+    name: &DeviceName,
+) -> Result<Option<(DeviceId, DeviceName)>, StoreError> {
+    if let Some(id) = DeviceId::from_hex(name.as_str()) {
+        let found = sqlx::query_scalar(NAME_NOW).bind(id.0.as_slice());
+        let found: Option<String> = found.fetch_optional(&mut *tx.connection().await?).await?;
+        if let Some(name) = found {
+            return Ok(Some((id, device_name(&name)?)));
+        }
+    }
+    let id = holder(tx, name).await?;
+    Ok(id.map(|id| (id, name.clone())))
 }
 
 /// Returns the device with a key, inside a transaction.
@@ -185,6 +209,10 @@ fn device_id(column: &[u8]) -> Result<DeviceId, StoreError> {
     exact
         .map(DeviceId)
         .map_err(|_| StoreError::Corrupt("a device's identifier"))
+}
+
+fn device_name(column: &str) -> Result<DeviceName, StoreError> {
+    DeviceName::new(column).map_err(|_| StoreError::Corrupt("a device's name"))
 }
 
 /// A device as it is in the tables.

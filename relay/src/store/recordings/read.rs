@@ -143,7 +143,7 @@ pub(crate) struct RecordingFilter {
     pub user: Option<String>,
     /// Those of this user, who may see no others.
     pub own: Option<UserId>,
-    /// Those on the device that had this name then.
+    /// Those on the device that had this name then, or that has this identifier.
     pub device: Option<String>,
     /// Begun at or after.
     pub since: Option<Timestamp>,
@@ -275,8 +275,12 @@ impl Store {
         }
         if let Some(device) = &filter.device {
             query
-                .push(" AND r.device_name = ")
+                .push(" AND (r.device_name = ")
                 .push_bind(device.clone());
+            if let Some(id) = DeviceId::from_hex(device) {
+                query.push(" OR r.device = ").push_bind(id.0.to_vec());
+            }
+            query.push(")");
         }
         if let Some(since) = filter.since {
             query.push(" AND r.started >= ").push_bind(since.0);

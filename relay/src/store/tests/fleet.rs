@@ -369,6 +369,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
         revoked.unwrap(),
         RevokedDevice {
             id: old.id,
+            name: name("cam"),
             token: None
         }
     );
@@ -379,12 +380,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     assert!(matches!(again, Err(RevokeError::Unknown(_))));
 
     // Asked by name, the revoked one answers until another has the name.
-    let found = bed
-        .store
-        .device_by_name(&name("cam"))
-        .await
-        .unwrap()
-        .unwrap();
+    let found = bed.store.device_named(&name("cam")).await.unwrap().unwrap();
     assert_eq!((found.id, found.revoked), (old.id, Some(at(5))));
     let opened = bed
         .store
@@ -396,12 +392,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     assert!(matches!(opened, Err(StoreError::NotEnrolled)));
 
     let new = bed.join(2, Some("cam")).await;
-    let found = bed
-        .store
-        .device_by_name(&name("cam"))
-        .await
-        .unwrap()
-        .unwrap();
+    let found = bed.store.device_named(&name("cam")).await.unwrap().unwrap();
     assert_eq!((found.id, found.revoked), (new.id, None));
     assert_eq!(
         bed.store
@@ -416,12 +407,7 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
         .change(async |tx| tx.revoke_device(&name("cam"), at(9), false).await)
         .await
         .unwrap();
-    let found = bed
-        .store
-        .device_by_name(&name("cam"))
-        .await
-        .unwrap()
-        .unwrap();
+    let found = bed.store.device_named(&name("cam")).await.unwrap().unwrap();
     assert_eq!(found.id, new.id, "the last that had the name");
 }
 
@@ -445,7 +431,7 @@ async fn renaming_keeps_names_unique() {
     rename("cam", "cam").await.unwrap();
     rename("cam", "camera").await.unwrap();
     rename("node", "cam").await.unwrap();
-    let found = bed.store.device_by_name(&name("camera")).await.unwrap();
+    let found = bed.store.device_named(&name("camera")).await.unwrap();
     assert_eq!(found.unwrap().id, cam.id);
 }
 

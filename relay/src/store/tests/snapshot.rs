@@ -120,10 +120,10 @@ async fn snapshot_is_read_once_per_version() {
     let (counted, asked) = (bed.store.selects(), std::time::Instant::now());
     let (version, cam) = bed
         .store
-        .device_by_name_at_version(&name("cam"))
+        .device_named_at_version(&name("cam"))
         .await
         .unwrap();
-    assert_eq!(cam, bed.store.device_by_name(&name("cam")).await.unwrap());
+    assert_eq!(cam, bed.store.device_named(&name("cam")).await.unwrap());
     let after = bed.store.policy_since(version, asked).await.unwrap();
     assert_eq!(after.locks.len(), 1);
     assert!(std::sync::Arc::ptr_eq(&before.people, &after.people));

@@ -1,6 +1,7 @@
 //! `devices`: the fleet.
 
 pub(crate) mod revoke;
+mod show;
 
 use clap::Subcommand;
 use holdfast_protocol::ids::DeviceName;
@@ -9,17 +10,18 @@ use serde::Serialize;
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
-use crate::commands::answer::table::{card, labels, or_dash, table};
+use crate::commands::answer::table::{labels, or_dash, table};
 use crate::commands::args::LabelChange;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
-use crate::store::{ClonePair, Device, Labels, PresenceState};
+use crate::store::{Device, Labels, PresenceState};
 
 /// The fleet: list, show, rename, label, revoke
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay devices
   relay devices --json | jq -r '.[] | select(.state == \"offline\") | .name'
+  relay devices show kitchen-cam
   relay devices label kitchen-cam site=berlin role=
   relay devices revoke kitchen-cam --token")]
 pub(crate) struct Args {
@@ -41,19 +43,19 @@ enum DevicesCommand {
     },
     /// Show one device in full
     Show {
-        /// The name of the device
+        /// The name or the id of the device
         name: DeviceName,
     },
     /// Give a device another name
     Rename {
-        /// Its name now
+        /// Its name now, or its id
         old: DeviceName,
         /// Its name from now on
         new: DeviceName,
     },
     /// Set labels (KEY=VALUE) or remove them (KEY=)
     Label {
-        /// The name of the device
+        /// The name or the id of the device
         name: DeviceName,
         /// The labels to change
         #[arg(required = true, value_name = "KEY=VALUE")]
@@ -64,7 +66,7 @@ enum DevicesCommand {
         after_help = "If others can still join with the token that the device enrolled with, the answer names it."
     )]
     Revoke {
-        /// The name of the device
+        /// The name or the id of the device
         name: DeviceName,
         /// Remove the token that it enrolled with, too, if uses of it are left
         #[arg(long)]
@@ -152,7 +154,7 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
         Some(DevicesCommand::Ls { all }) => return list(caller, context, all, args.json).await,
         Some(DevicesCommand::Show { name }) => {
             let device = find(caller, context, &name).await?;
-            let text = show(&device, context.now);
+            let text = show::show(&device, context.now);
             (name, text)
         }
         Some(DevicesCommand::Rename { old, new }) => {
@@ -212,13 +214,13 @@ async fn list(
     Ok(table(context.width, head, &rows))
 }
 
-/// Returns the device of that name, if the caller may know of it: one sentence for both that are not found.
+/// Returns the device of that name or identifier, if the caller may know of it: one sentence for both that are not found.
 pub(crate) async fn find(
     caller: &Caller,
     context: &Context,
     name: &DeviceName,
 ) -> Result<Device, Failure> {
-    let device = context.store.device_by_name(name).await?;
+    let device = context.store.device_named(name).await?;
     let device = device.filter(|device| caller.may_see(&device.labels));
     device.ok_or_else(|| unknown(name))
 }
@@ -226,41 +228,6 @@ pub(crate) async fn find(
 /// Returns the failure that there is no such device, or that the caller may not know of it.
 pub(crate) fn unknown(name: &DeviceName) -> Failure {
     Failure(format!("no device \"{name}\": see `devices`"))
-}
-
-fn show(device: &Device, now: Timestamp) -> String {
-    let presence = &device.presence;
-    let mut lines = vec![
-        ("name", device.name.to_string()),
-        ("id", device.id.to_string()),
-        ("state", marked_state(device, now)),
-        ("seen", seen(device, now)),
-        ("address", or_dash(&address(device).unwrap_or_default())),
-        ("labels", labels(&device.labels)),
-        ("agent", or_dash(&device.agent_version)),
-        ("target", or_dash(&device.target)),
-        ("joined", device.enrolled.to_string()),
-        (
-            "token",
-            or_dash(device.token.as_deref().unwrap_or_default()),
-        ),
-        ("key", device.key.to_string()),
-    ];
-    if let Some(since) = presence.since {
-        lines.insert(3, ("since", since.to_string()));
-    }
-    if let Some(cloned) = device.cloned {
-        let ClonePair { first, second } = cloned.pair;
-        let seen = cloned.seen;
-        lines.push((
-            "cloned",
-            format!("{first} and {second} used its key, last at {seen}"),
-        ));
-    }
-    if let Some(revoked) = device.revoked {
-        lines.push(("revoked", revoked.to_string()));
-    }
-    card(&lines)
 }
 
 fn state(device: &Device) -> &'static str {

@@ -43,7 +43,7 @@ async fn revoke(
 ) -> Result<(String, Option<TokenLeft>), Failure> {
     let store = &context.store;
     // Asked for twice, the answer to the second is that it is so.
-    if let Some(device) = store.device_by_name(name).await?
+    if let Some(device) = store.device_named(name).await?
         && let Some(when) = device.revoked
     {
         let token = store.token_left_of(device.id, context.now).await?;
@@ -54,14 +54,14 @@ async fn revoke(
             tx.remove_token(&token.id).await?;
             tx.commit().await?;
         }
-        let id = device.id;
+        let (name, id) = (&device.name, device.id);
         let sentence = format!("device {name} ({id}) was revoked already, {when}\n");
         return Ok((sentence, token));
     }
     let mut tx = context.begin().await?;
     let revoked = tx.revoke_device(name, context.now, end_token).await?;
     tx.commit().await?;
-    let id = revoked.id;
+    let (name, id) = (revoked.name, revoked.id);
     let sentence =
         format!("device {name} ({id}) revoked: its key is refused from now on, its name is free\n");
     Ok((sentence, revoked.token))

@@ -1,0 +1,111 @@
+//! A device is named by its identifier wherever its name is taken.
+
+use super::*;
+
+#[tokio::test]
+async fn a_device_is_named_by_its_id_too() {
+    let fixture = Fixture::serving().await;
+    let cam = fixture.device(1, "cam", Labels::new()).await;
+    let id = cam.id.to_string();
+    let by_name = fixture.ok("devices show cam").await;
+    assert_eq!(fixture.ok(&format!("devices show {id}")).await, by_name);
+    assert_eq!(
+        fixture
+            .json(&format!("devices label {id} a=1 --json"))
+            .await["labels"]["a"],
+        "1"
+    );
+    let late = fixture.fails(&format!("wait {id} --timeout 1s")).await;
+    assert!(late.starts_with("cam is still offline"), "{late}");
+    fixture.ok(&format!("devices rename {id} camera")).await;
+    assert_eq!(fixture.json("devices --json").await[0]["name"], "camera");
+    fixture.ok(&format!("lock device {id} --message no")).await;
+    assert!(fixture.ok("lock ls").await.contains("camera"));
+    let none = fixture
+        .fails(&format!("devices show {}", "0".repeat(32)))
+        .await;
+    assert!(none.starts_with("no device \"00000000"), "{none}");
+}
+
+#[tokio::test]
+async fn an_id_outlives_the_name_that_it_had() {
+    let fixture = Fixture::serving().await;
+    let old = fixture.device(1, "cam", Labels::new()).await;
+    let revoke = format!("devices revoke {}", old.id);
+    let revoked = fixture.ok(&revoke).await;
+    let wanted = format!("device cam ({}) revoked", old.id);
+    assert!(revoked.starts_with(&wanted), "{revoked}");
+    let again = fixture.ok(&revoke).await;
+    assert!(again.starts_with(&format!("device cam ({}) was revoked already", old.id)));
+    let new = fixture.device(2, "cam", Labels::new()).await;
+    let shown = fixture.json("devices show cam --json").await;
+    assert_eq!(shown["id"], new.id.to_string());
+    let shown = fixture.ok(&format!("devices show {}", old.id)).await;
+    assert!(
+        shown.starts_with("cam was revoked on 2026-11-22 05:06 UTC (0 seconds ago): its key is refused for good.\n\n"),
+        "{shown}"
+    );
+    // What is revoked is not changed.
+    for change in ["rename {} x", "label {} a=b"] {
+        let line = format!("devices {}", change.replace("{}", &old.id.to_string()));
+        let refused = fixture.fails(&line).await;
+        assert!(refused.starts_with("no device"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_like_an_id_takes_no_device_its_id() {
+    let fixture = Fixture::serving().await;
+    let cam = fixture.device(1, "cam", Labels::new()).await;
+    // A device chooses its name, and could choose the id of another.
+    let thief = fixture.device(2, &cam.id.to_string(), Labels::new()).await;
+    let shown = fixture
+        .json(&format!("devices show {} --json", cam.id))
+        .await;
+    assert_eq!(shown["name"], "cam");
+    let revoked = fixture.ok(&format!("devices revoke {}", cam.id)).await;
+    assert!(revoked.contains(&cam.id.to_string()), "{revoked}");
+    assert!(revoked.starts_with("device cam "), "{revoked}");
+    let shown = fixture
+        .json(&format!("devices show {} --json", thief.id))
+        .await;
+    assert_eq!(
+        (&shown["id"], &shown["revoked"]),
+        (&thief.id.to_string().into(), &Value::Null)
+    );
+    // A name of this form that is no device's id is a name.
+    let machine = "0123456789abcdef".repeat(2);
+    fixture.device(3, &machine, Labels::new()).await;
+    fixture.ok(&format!("devices label {machine} a=b")).await;
+}
+
+#[tokio::test]
+async fn a_sentence_comes_before_the_fields() {
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "kitchen-cam", Labels::new()).await;
+    let shown = fixture.ok("devices show kitchen-cam").await;
+    let begins =
+        "kitchen-cam has not been online yet: is `edge-agent run` running there?\n\nname  ";
+    assert!(shown.starts_with(begins), "{shown}");
+}
+
+#[tokio::test]
+async fn listings_have_the_names_that_people_type() {
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
+    for command in ["devices", "sessions", "recordings"] {
+        for flags in ["", " --json"] {
+            let plain = fixture.ok(&format!("{command}{flags}")).await;
+            for verb in ["ls", "list"] {
+                let line = format!("{command} {verb}{flags}");
+                assert_eq!(fixture.ok(&line).await, plain, "{line}");
+            }
+        }
+    }
+    fixture.ok("sessions ls --device cam --user alice").await;
+    fixture
+        .ok("recordings list --device cam --state complete")
+        .await;
+    let none = fixture.fails("sessions --device cma").await;
+    assert_eq!(none, "no device \"cma\": see `devices`\n");
+}
