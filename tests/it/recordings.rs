@@ -10,6 +10,7 @@ mod hostile;
 mod inventory;
 mod keeping;
 mod room;
+mod search;
 mod shares;
 mod unrecorded;
 

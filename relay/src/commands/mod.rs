@@ -92,6 +92,11 @@ macro_rules! command_tree {
                 match self { $(Self::$name(args) => args.parting(),)+ }
             }
 
+            /// Returns the exit status of a failure.
+            fn failure_code(&self) -> u8 {
+                match self { $(Self::$name(args) => args.failure_code(),)+ }
+            }
+
             /// Returns its answer and exit status where the state folder cannot be opened, if it has one.
             pub(crate) fn unopened(&self, why: &str) -> Option<(String, u8)> {
                 match self { $(Self::$name(args) => args.unopened(why),)+ }
@@ -160,6 +165,7 @@ pub(crate) async fn run(
     // What goes on for long changes nothing: what others changed meanwhile is theirs to wait for.
     let changes_nothing = command.streams();
     let is_deed = command.is_deed();
+    let failed = command.failure_code();
     let done = async {
         let before = context.store.access_version().await?;
         let Done {
@@ -185,7 +191,7 @@ pub(crate) async fn run(
         Err(Failure(sentence)) => {
             // If stderr is gone as well, the exit status is all that is left to say it with.
             answer::complain(err, &sentence).await;
-            FAILED
+            failed
         }
     }
 }

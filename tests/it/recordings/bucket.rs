@@ -123,7 +123,7 @@ fn recordings_lie_in_a_bucket() {
     let verified = site.relay.admin(&verify).exits(1);
     let error = verified.err();
     assert!(
-        error.contains("cannot be read from where it is stored"),
+        error.contains("cannot be read from where it is stored: a segment of it is gone"),
         "{error}"
     );
     assert_eq!(error.lines().count(), 1, "{error}");

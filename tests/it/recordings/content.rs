@@ -97,8 +97,13 @@ fn long_output_is_proved_whole_and_kept_in_part() {
         raw.err()
     );
     let found = ["recordings", "grep", "no such text"];
-    let found = site.relay.admin(&found).ok().out();
+    let found = site.relay.admin(&found).exits(1).out();
     assert!(found.contains("not searched in 1 recording"), "{found}");
+    // For machines there are hits alone on stdout.
+    let found = ["recordings", "grep", "no such text", "--json"];
+    let found = site.relay.admin(&found).exits(1);
+    assert_eq!(found.out(), "");
+    found.says("not searched in 1 recording");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::permit::Right;
 use crate::audit::Event;
 use crate::commands::answer::failure::Failure;
 use crate::commands::limits::MAX_INPUT;
-use crate::output::{DONE, Out};
+use crate::output::{DONE, FAILED, Out};
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
 
@@ -61,6 +61,11 @@ pub(crate) trait Command: clap::Args + Clone {
     /// a command that needs it open.
     fn unopened(&self, _why: &str) -> Option<(String, u8)> {
         None
+    }
+
+    /// Returns the exit status of a failure: [`FAILED`], unless that means something else here.
+    fn failure_code(&self) -> u8 {
+        FAILED
     }
 
     /// Does it, and returns the answer.

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::Event as Recorded;
+use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::super::{Context, Failure, Out};
+use super::super::{Context, DONE, Done, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
 use crate::recording::archive::{Part, Read};
@@ -14,53 +16,123 @@ use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
 
+/// The exit statuses beside [`DONE`], which are those of grep. They are relied upon.
+const NOT_FOUND: u8 = 1;
+pub(super) const FAILED: u8 = 2;
+
+/// A line that has the text, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Hit<'a> {
+    recording: String,
+    /// Seconds from its beginning.
+    time: f64,
+    user: &'a str,
+    device: &'a str,
+    device_id: String,
+    login: &'a str,
+    line: &'a str,
+    /// The reason why the recording is not what passed.
+    tampered: Option<&'a str>,
+}
+
+/// The outcome of a search through recordings.
+#[derive(Default)]
+struct Searched {
+    is_found: bool,
+    /// Recordings whose content is not kept to its end.
+    cut: usize,
+    /// The recordings that could not be read, and the reason of the newest one.
+    unread: Vec<SessionId>,
+    why: String,
+}
+
 /// Writes each line that has the pattern in it, with its recording and the time at which it was whole.
 pub(super) async fn run(
     pattern: &str,
     filter: &RecordingFilter,
+    as_json: bool,
     context: &Context,
     out: &mut Out<'_>,
-) -> Result<String, Failure> {
+) -> Result<Done, Failure> {
     let mut last: Option<RecordingRow> = None;
-    let mut cut = 0;
+    let mut searched = Searched::default();
     loop {
         let page = context
             .store
             .recordings_page(filter, last.as_ref(), RECORDING_PAGE);
         let rows = page.await?;
         for row in &rows {
-            cut += usize::from(search(pattern, row, context, out).await?);
+            let mut said = Printer {
+                row,
+                as_json,
+                tampered: None,
+                out,
+            };
+            search(pattern, context, &mut said, &mut searched).await?;
         }
         last = rows.into_iter().next_back();
         if last.is_none() {
-            return Ok(match cut {
-                0 => String::new(),
-                cut => format!(
-                    "not searched in {}: content that is not kept\n",
-                    count(cut, "recording")
-                ),
-            });
+            return Ok(searched.done(as_json));
         }
     }
 }
 
-/// Returns whether there is content of it that could not be searched: then its hits are followed by where that begins.
+impl Searched {
+    fn done(self, as_json: bool) -> Done {
+        let not_searched = match self.cut {
+            0 => String::new(),
+            cut => format!(
+                "not searched in {}: content that is not kept",
+                count(cut, "recording")
+            ),
+        };
+        let unread = self.unread.first().map(|id| {
+            let many = count(self.unread.len(), "recording");
+            format!(
+                "{many} could not be read, the newest of them {id}: {}; see `relay recordings verify {id}`",
+                self.why
+            )
+        });
+        let code = match (&unread, self.is_found) {
+            (Some(_), _) => FAILED,
+            (None, true) => DONE,
+            (None, false) => NOT_FOUND,
+        };
+        // For machines, stdout has hits and nothing else.
+        let (text, complaint) = match (not_searched.is_empty(), as_json) {
+            (true, _) => (String::new(), unread.unwrap_or_default()),
+            (false, false) => (format!("{not_searched}\n"), unread.unwrap_or_default()),
+            (false, true) => {
+                let said = [unread, Some(not_searched)];
+                let said: Vec<String> = said.into_iter().flatten().collect();
+                (String::new(), said.join("; "))
+            }
+        };
+        Done {
+            text,
+            code,
+            complaint,
+        }
+    }
+}
+
+/// Looks through one recording. If there is content of it that could not be searched, its hits are followed by where
+/// that begins.
 async fn search(
     pattern: &str,
-    row: &RecordingRow,
     context: &Context,
-    out: &mut Out<'_>,
-) -> Result<bool, Failure> {
-    let Some(facts) = context.store.recording(row.session.id).await? else {
-        return Ok(false);
+    said: &mut Printer<'_, '_>,
+    searched: &mut Searched,
+) -> Result<(), Failure> {
+    let id = said.row.session.id;
+    let Some(facts) = context.store.recording(id).await? else {
+        return Ok(());
     };
-    let id = row.session.id.to_string();
-    let id = id.get(..SHORT_ID).unwrap_or(&id).to_owned();
     let plain = Arc::new(Mutex::new((Plain::new(Title::of(&facts)), 0)));
     let cut = Arc::new(Mutex::new(Vec::new()));
     let (reading, cutting, wanted) = (plain.clone(), cut.clone(), pattern.to_owned());
     let opened = context.facts.archive.open(facts).await;
-    let mut tampered = opened.tampered.clone();
+    said.tampered.clone_from(&opened.tampered);
     let mut hits = opened.read(move |micros, part| {
         let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
         plain.1 = micros;
@@ -81,12 +153,18 @@ async fn search(
     });
     let mut found = false;
     while let Some(item) = hits.recv().await {
-        if let Read::Item((micros, lines)) = item {
-            found = true;
-            if let Some(why) = tampered.take() {
-                say(out, &id, 0, &[tampered_text(&why)]).await?;
+        match item {
+            Read::Item((micros, lines)) => {
+                said.begin(&mut found).await?;
+                said.hits(micros, &lines).await?;
             }
-            say(out, &id, micros, &lines).await?;
+            Read::End(Err(error)) => {
+                if searched.unread.is_empty() {
+                    searched.why = error.to_string();
+                }
+                searched.unread.push(id);
+            }
+            Read::End(Ok(_)) => {}
         }
     }
     let (rest, micros) = {
@@ -97,23 +175,77 @@ async fn search(
         .into_iter()
         .filter(|line| line.contains(pattern))
         .collect();
-    if let Some(why) = tampered.filter(|_| !rest.is_empty()) {
-        say(out, &id, 0, &[tampered_text(&why)]).await?;
+    if !rest.is_empty() {
+        said.begin(&mut found).await?;
+        said.hits(micros, &rest).await?;
     }
-    say(out, &id, micros, &rest).await?;
     let cut = std::mem::take(&mut *cut.lock().unwrap_or_else(PoisonError::into_inner));
-    if found || !rest.is_empty() {
-        say(out, &id, micros, &cut).await?;
+    if found {
+        said.remarks(micros, &cut).await?;
     }
-    Ok(!cut.is_empty())
+    searched.is_found |= found;
+    searched.cut += usize::from(!cut.is_empty());
+    Ok(())
 }
 
-async fn say(out: &mut Out<'_>, id: &str, micros: u64, lines: &[String]) -> Result<(), Failure> {
-    for line in lines {
-        let line = format!("{id}  {}  {line}\n", clock(micros));
-        out.write_all(line.as_bytes())
-            .await
-            .map_err(|error| Failure::unwritten(&error))?;
+/// What is written of one recording.
+struct Printer<'a, 'o> {
+    row: &'a RecordingRow,
+    as_json: bool,
+    /// The reason why it is not what passed.
+    tampered: Option<String>,
+    out: &'a mut Out<'o>,
+}
+
+impl Printer<'_, '_> {
+    /// Writes, before the first hit, why it is not what passed.
+    async fn begin(&mut self, found: &mut bool) -> Result<(), Failure> {
+        let why = self.tampered.as_deref().map(tampered_text);
+        let why = why.filter(|_| !*found);
+        *found = true;
+        match why {
+            Some(why) => self.remarks(0, &[why]).await,
+            None => Ok(()),
+        }
     }
-    Ok(())
+
+    async fn hits(&mut self, micros: u64, lines: &[String]) -> Result<(), Failure> {
+        if !self.as_json {
+            return self.remarks(micros, lines).await;
+        }
+        let session = &self.row.session;
+        for line in lines {
+            let hit = Hit {
+                recording: session.id.to_string(),
+                time: std::time::Duration::from_micros(micros).as_secs_f64(),
+                user: session.user.as_str(),
+                device: session.device_name.as_str(),
+                device_id: session.device.to_string(),
+                login: session.login.as_str(),
+                line,
+                tampered: self.tampered.as_deref(),
+            };
+            self.write(&crate::json::line(&hit)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes lines for people, which are not for machines.
+    async fn remarks(&mut self, micros: u64, lines: &[String]) -> Result<(), Failure> {
+        if self.as_json {
+            return Ok(());
+        }
+        let id = self.row.session.id.to_string();
+        let id = id.get(..SHORT_ID).unwrap_or(&id);
+        for line in lines {
+            let line = format!("{id}  {}  {line}\n", clock(micros));
+            self.write(line.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let written = self.out.write_all(line).await;
+        written.map_err(|error| Failure::unwritten(&error))
+    }
 }

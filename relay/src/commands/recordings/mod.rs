@@ -14,7 +14,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 
 use super::args::ambiguous;
-use super::{Caller, Context, Done, Failure, Out};
+use super::{Caller, Context, Done, FAILED, Failure, Out};
 use crate::access::policy::Ability;
 use crate::audit::{Event, EventKind};
 use crate::commands::call::{Call, Command, Right};
@@ -49,7 +49,7 @@ pub(crate) struct Args {
 
 const VERIFY_CODES: &str = "The exit status:
   0  complete and verified: all of it is what the operator was shown and sent
-  1  it could not be verified: the message says why
+  1  it could not be verified: the message says why, such as a stored segment that is gone
   3  complete, but not all of it is proved
   4  truncated: it ends early
   5  tampered, or altered after it was stored
@@ -57,8 +57,20 @@ const VERIFY_CODES: &str = "The exit status:
   7  no verdict yet: the session runs, or the recording is on its way
   8  complete, content not kept: all that passed is proved, and its content is here up to the role's `record_content`";
 
+const GREP_HELP: &str = "Examples:
+  relay recordings grep 'sudo ' --since 7d
+  relay recordings grep 'sudo ' --json | jq -r .recording | sort -u
+
+The exit status is that of grep:
+  0  the text was found
+  1  it was not found
+  2  the search failed, or a recording could not be read";
+
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {
+    /// List the recordings: what happens without a subcommand
+    #[command(visible_alias = "list")]
+    Ls(Listing),
     /// One recording: who, when, streams, digests, state, commands
     Show {
         /// Its id, or the beginning of it
@@ -68,9 +80,6 @@ enum RecordingsCommand {
         json: bool,
     },
     /// Read a recording again, and compare it with what the relay signed
-    /// List the recordings: what happens without a subcommand
-    #[command(visible_alias = "list")]
-    Ls(Listing),
     #[command(after_help = VERIFY_CODES)]
     Verify {
         /// Its id, or the beginning of it
@@ -98,11 +107,15 @@ enum RecordingsCommand {
         id: String,
     },
     /// Look for a text in what was shown
+    #[command(after_help = GREP_HELP)]
     Grep {
         /// The text, literally
         pattern: String,
         #[command(flatten)]
         filter: Filter,
+        /// Print one JSON object a line for each line that has it, for machines
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -121,6 +134,7 @@ impl Command for Args {
 
     fn event(&self) -> Option<Event> {
         match self.command.as_ref()? {
+            RecordingsCommand::Ls(_) => None,
             RecordingsCommand::Rm { id } => Some(Event::recording(EventKind::RecordingRemoved, id)),
             RecordingsCommand::Hold { id, reason } => {
                 let event = Event::recording(EventKind::RecordingHeld, id);
@@ -134,7 +148,6 @@ impl Command for Args {
             RecordingsCommand::Grep { pattern, .. } => {
                 let event = Event::new(EventKind::RecordingPlayed).with("how", "grep");
                 Some(event.with("pattern", pattern.as_str()))
-            RecordingsCommand::Ls(_) => None,
             }
         }
     }
@@ -157,6 +170,13 @@ impl Command for Args {
 
     fn shows(&self, caller: &Caller) -> Shows {
         shown(caller)
+    }
+
+    fn failure_code(&self) -> u8 {
+        match self.command {
+            Some(RecordingsCommand::Grep { .. }) => grep::FAILED,
+            _ => FAILED,
+        }
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
@@ -228,12 +248,17 @@ pub(super) async fn run(
             hold::hold(&id, reason, caller, context).await?
         }
         Some(RecordingsCommand::Release { id }) => hold::release(&id, caller, context).await?,
-        Some(RecordingsCommand::Grep { pattern, filter }) => {
+        Some(RecordingsCommand::Grep {
+            pattern,
+            filter,
+            json,
+        }) => {
             if let Some(event) = event {
                 let recorded = context.audit.record(context.event(event)).await;
                 recorded.map_err(|error| Failure(error.to_string()))?;
             }
-            grep::run(&pattern, &filter.picks(caller, context), context, out).await?
+            let filter = filter.picks(caller, context);
+            return grep::run(&pattern, &filter, json, context, out).await;
         }
     };
     Ok(text.into())

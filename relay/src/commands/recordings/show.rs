@@ -1,5 +1,6 @@
 //! One recording in full, and its verification.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::count::Count;
@@ -214,6 +215,11 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
     }
     let end = match end {
         Some(Ok(end)) => end,
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return fails(format!(
+                "cannot be read from where it is stored: a segment of it is gone, restore it from a backup: {error}"
+            ));
+        }
         Some(Err(error)) => {
             return fails(format!("cannot be read from where it is stored: {error}"));
         }

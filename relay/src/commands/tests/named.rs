@@ -109,3 +109,24 @@ async fn listings_have_the_names_that_people_type() {
     let none = fixture.fails("sessions --device cma").await;
     assert_eq!(none, "no device \"cma\": see `devices`\n");
 }
+
+#[tokio::test]
+async fn a_search_ends_as_grep_does() {
+    let fixture = Fixture::serving().await;
+    for line in ["recordings grep x", "recordings grep x --json"] {
+        let said = fixture.run(line).await;
+        assert_eq!(
+            (said.code, said.out.as_str(), said.err.as_str()),
+            (1, "", "")
+        );
+    }
+    let said = fixture
+        .by(&operator(&[], false), "recordings grep x", "")
+        .await;
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(
+        said.err.contains("may not run this command"),
+        "{}",
+        said.err
+    );
+}
