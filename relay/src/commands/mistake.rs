@@ -10,7 +10,7 @@ use super::limits::MAX_NEAREST_WORD;
 
 /// Returns the sentence, followed by how the command is used; `None` where the library has to say it.
 pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
-    let place = Place::of(error, tree);
+    let place = MistakenCommand::of(error, tree);
     let said = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let came = one(error, ContextKind::InvalidSubcommand)?;
@@ -79,11 +79,11 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
 /// Returns whether a command that does not exist is close to one that does.
 pub(super) fn has_nearest(error: &clap::Error, tree: &Command) -> bool {
     let came = one(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-    nearest(&came, &Place::of(error, tree).subcommands()).is_some()
+    nearest(&came, &MistakenCommand::of(error, tree).subcommands()).is_some()
 }
 
 /// The command that was not understood.
-struct Place<'t> {
+struct MistakenCommand<'t> {
     /// Its names, from the top.
     path: Vec<&'t str>,
     command: &'t Command,
@@ -91,7 +91,7 @@ struct Place<'t> {
     inherited: Vec<String>,
 }
 
-impl<'t> Place<'t> {
+impl<'t> MistakenCommand<'t> {
     /// Returns the command whose usage the error shows.
     fn of(error: &clap::Error, tree: &'t Command) -> Self {
         let usage = error.get(ContextKind::Usage).map(ToString::to_string);

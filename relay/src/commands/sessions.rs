@@ -37,12 +37,12 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<SessionsCommand>,
     #[command(flatten)]
-    listing: Listing,
+    listing: SessionListing,
 }
 
-/// What a listing shows, and how.
+/// The filter and the form of a listing.
 #[derive(Clone, Debug, Default, clap::Args)]
-struct Listing {
+struct SessionListing {
     /// Of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -58,7 +58,7 @@ struct Listing {
 enum SessionsCommand {
     /// List the sessions: what happens without a subcommand
     #[command(visible_alias = "list")]
-    Ls(Listing),
+    Ls(SessionListing),
     /// End one session
     Kill {
         /// Its id, or the beginning of it
@@ -158,7 +158,7 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     }
 }
 
-impl Listing {
+impl SessionListing {
     /// Keeps the sessions that are asked for.
     async fn pick(
         &self,

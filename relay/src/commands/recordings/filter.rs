@@ -7,9 +7,9 @@ use crate::commands::args::Moment;
 use crate::model::invalid::Invalid;
 use crate::store::{RecordingFilter, RecordingState, UserId};
 
-/// What a listing shows, and how.
+/// The filter and the form of a listing.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Listing {
+pub(super) struct RecordingListing {
     #[command(flatten)]
     filter: Filter,
     /// A row for each, where a run of one user's sessions without a terminal on one device is one row
@@ -72,7 +72,7 @@ pub(crate) fn recording_states() -> String {
     RecordingState::ALL.map(RecordingState::as_str).join(", ")
 }
 
-impl Listing {
+impl RecordingListing {
     pub(super) async fn answer(
         &self,
         caller: &Caller,

@@ -188,7 +188,7 @@ async fn search(
     Ok(())
 }
 
-/// What is written of one recording.
+/// The output about one recording.
 struct Printer<'a, 'o> {
     row: &'a RecordingRow,
     as_json: bool,

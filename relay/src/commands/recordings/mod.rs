@@ -21,7 +21,7 @@ use crate::commands::call::{Call, Command, Right};
 use crate::session::registry::console::Shows;
 use crate::store::{Durability, RecordingFacts, RecordingState};
 
-use filter::{Filter, Listing, own};
+use filter::{Filter, RecordingListing, own};
 
 pub(crate) use filter::recording_states;
 pub(crate) use words::own_state;
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<RecordingsCommand>,
     #[command(flatten)]
-    listing: Listing,
+    listing: RecordingListing,
 }
 
 const VERIFY_CODES: &str = "The exit status:
@@ -70,7 +70,7 @@ The exit status is that of grep:
 enum RecordingsCommand {
     /// List the recordings: what happens without a subcommand
     #[command(visible_alias = "list")]
-    Ls(Listing),
+    Ls(RecordingListing),
     /// One recording: who, when, streams, digests, state, commands
     Show {
         /// Its id, or the beginning of it

@@ -69,7 +69,7 @@ struct Finding {
     check: &'static str,
     level: Level,
     message: String,
-    /// What to do about it; `None` if nothing is to be done.
+    /// The remedy; `None` if nothing is to be done.
     remedy: Option<String>,
 }
 
