@@ -45,7 +45,7 @@ impl Fixture {
         );
         let bob = site.relay.user("bob", &["watcher"]);
         let long = recorded(&site, &format!("yes '{LINE}' | head -c 15M"));
-        let short = recorded(&site, "echo one; sleep 1; echo two");
+        let short = recorded(&site, "echo one; sleep 3; echo two");
         Self {
             site,
             bob,
@@ -72,7 +72,7 @@ impl Fixture {
             ),
             (format!("cp - --on '*:{path}' --login {login}"), ""),
             ("wait away".to_owned(), ""),
-            (format!("play {short} --speed 0.02"), "one"),
+            (format!("play {short} --speed 0.1"), "one"),
             ("audit --follow".to_owned(), "audit.read"),
         ];
         let held = held.map(|(line, says)| (line, says, true));
