@@ -16,7 +16,7 @@ use edge_agent::cli::{
 use edge_agent::os::output::{self, Stdout};
 use edge_agent::os::state::StateDir;
 use edge_agent::os::{process, runtime, volatile};
-use edge_agent::recording::{Recorder, RecordingDevice};
+use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
 use edge_agent::service::UPGRADE_GRACE;
 use edge_agent::service::doctor::{self, FindingLevel};
 use edge_agent::service::instance;
@@ -91,7 +91,13 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
     if let Err(error @ JoinError::Ended { .. }) = &joined {
         bail!("{error} (state folder: {})", join.state.state.display());
     }
-    match joined? {
+    let joined = joined?;
+    if matches!(joined, Joined::Now(_))
+        && let Err(error) = RecorderConfig::note_joined(&join.state.state)
+    {
+        output::complain(format_args!("cannot note that no recordings wait: {error}"));
+    }
+    match joined {
         Joined::Now(member) => out.say(format_args!(
             "joined as {} (id {}), relay {}",
             member.name(),

@@ -327,7 +327,7 @@ impl RecordingArgs {
         RecorderConfig {
             folder: self.spool.clone().unwrap_or_else(|| state.join("spool")),
             in_state: self.spool.is_none(),
-            adopted: Some(state.join("spool-adopted")),
+            adopted: Some(RecorderConfig::adopted_in(state)),
             max_bytes: self.spool_max,
             reserve: self.spool_reserve,
             sync: self.sync.map(Sync::from),

@@ -16,24 +16,50 @@ use crate::warn;
 const ID: &str = "id";
 /// The name under which it is written first.
 const NEW: &str = "id.new";
-/// The file's text once a second folder was used.
+/// The file's text of a device that has just joined: the first folder that it uses is the only one.
+const JOINED: &str = "joined\n";
+/// The file's text once a second folder was used, or may have been.
 const SEVERAL: &str = "several\n";
 /// A new random text for each reading.
 const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 
+/// Notes in the file that a device has just joined: no agent has recorded anything for it.
+///
+/// # Errors
+/// The file can't be written.
+pub(super) fn note_joined(file: &Path) -> io::Result<()> {
+    replace(file, JOINED.as_bytes(), 0o600)
+}
+
 /// Returns whether the folder, which is at `path`, is the only one that was used since `file` was written, which names
 /// the first. Once another one was used, none is, until the file is removed: recordings may wait in each of them. What
 /// cannot be remembered is not adopted.
-pub(super) fn is_adopted(file: &Path, path: &Path, folder: &Folder, place: SpoolPlace) -> bool {
-    let compared =
-        identity(path, folder, place).and_then(|present| match fs::read_to_string(file) {
+///
+/// A device without the file had an agent before that wrote none. If its folder is outside the state folder and not
+/// `is_used`, recordings may wait in another one: the disk may not be mounted.
+pub(super) fn is_adopted(
+    file: &Path,
+    path: &Path,
+    folder: &Folder,
+    place: SpoolPlace,
+    is_used: bool,
+) -> bool {
+    let write = |text: &str| replace(file, text.as_bytes(), 0o600);
+    let compared = identity(path, folder, place).and_then(|present| {
+        let adopt = || write(&format!("{present}\n")).map(|()| true);
+        match fs::read_to_string(file) {
             Ok(adopted) if adopted.trim_end() == present => Ok(true),
-            Ok(_) => replace(file, SEVERAL.as_bytes(), 0o600).map(|()| false),
+            Ok(adopted) if adopted == JOINED => adopt(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                replace(file, format!("{present}\n").as_bytes(), 0o600).map(|()| true)
+                match is_used || place != SpoolPlace::Elsewhere {
+                    true => adopt(),
+                    false => write(SEVERAL).map(|()| false),
+                }
             }
+            Ok(_) => write(SEVERAL).map(|()| false),
             Err(error) => Err(error),
-        });
+        }
+    });
     compared.unwrap_or_else(|error| {
         warn!("cannot say whether the spool's folder is that of before: {error}");
         false
@@ -71,7 +97,7 @@ mod tests {
         let file = path("adopted");
         let is_adopted = |place| {
             let folder = Folder::open(&spool).unwrap();
-            super::is_adopted(&file, &spool, &folder, place)
+            super::is_adopted(&file, &spool, &folder, place, true)
         };
         for _ in 0..2 {
             assert!(is_adopted(SpoolPlace::Elsewhere));
@@ -96,5 +122,29 @@ mod tests {
             assert!(is_adopted(SpoolPlace::Memory));
         }
         assert!(!is_adopted(SpoolPlace::State) && !is_adopted(SpoolPlace::Memory));
+    }
+
+    #[test]
+    fn first_folder_of_an_upgraded_agent_may_be_another_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(name);
+        let file = path("adopted");
+        let is_adopted = |name: &str, is_used: bool| {
+            let folder = Folder::open(&path(name)).unwrap();
+            let place = SpoolPlace::Elsewhere;
+            super::is_adopted(&file, &path(name), &folder, place, is_used)
+        };
+        // Its disk is not mounted: also at the second start, by which the folder was used.
+        for is_used in [false, true] {
+            assert!(!is_adopted("below", is_used));
+        }
+        fs::remove_file(&file).unwrap();
+        assert!(is_adopted("disk", true));
+        // A device that has just joined has had no other.
+        note_joined(&file).unwrap();
+        for is_used in [false, true] {
+            assert!(is_adopted("new", is_used));
+        }
+        assert!(!is_adopted("other", false) && !is_adopted("new", true));
     }
 }

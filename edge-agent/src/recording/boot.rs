@@ -71,6 +71,11 @@ impl Boot {
         }
     }
 
+    /// Returns whether an earlier agent has used the folder.
+    pub(super) fn is_used(&self) -> bool {
+        self.used
+    }
+
     /// Returns whether the power was lost while this was recorded.
     pub(super) fn lost_power(&self, session: &SessionId) -> bool {
         let known = self.cut.get(session).copied();

@@ -51,7 +51,7 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
     let adopted = config
         .adopted
         .as_deref()
-        .is_none_or(|file| is_adopted(file, &config.folder, &folder, place));
+        .is_none_or(|file| is_adopted(file, &config.folder, &folder, place, boot.is_used()));
     let absence = boot.absence(place).filter(|_| adopted);
     if absence.is_none() {
         info!(

@@ -1,9 +1,10 @@
 //! Recordings of which nothing is on the device any more: its agent knows that at its start, and so does the relay.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::{events, hoarding_site, rows, segments, wait_state};
-use crate::harness::{SOON, Way, run, wait_until};
+use crate::harness::{Device, SOON, Site, Way, run, wait_until};
 
 #[test]
 fn recording_that_is_removed_whole_is_lost_at_once() {
@@ -74,4 +75,78 @@ fn session_whose_agent_is_killed_at_once_is_cut_short() {
     });
     let row = wait_state(&site.relay, "truncated");
     assert_ne!(row["verified"], true, "{row}");
+}
+
+/// The states of the recordings of this command.
+#[track_caller]
+fn states(site: &Site, command: &str) -> Vec<String> {
+    let rows = rows(&site.relay).into_iter();
+    let rows = rows.filter(|row| row["command"] == command);
+    rows.map(|row| row["state"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn has_segment(spool: &Path) -> bool {
+    let files = fs::read_dir(spool).into_iter().flatten().flatten();
+    let mut names = files.map(|file| file.path());
+    names.any(|name| name.extension().is_some_and(|end| end == "seg"))
+}
+
+/// A site whose device keeps its recordings in a folder outside its state folder.
+#[track_caller]
+fn site_with_disk() -> (Site, PathBuf) {
+    let device = Device::new("kitchen-cam");
+    let disk = device.folder().join("disk");
+    let flags = ["--upload", "manual", "--spool", disk.to_str().unwrap()];
+    (Site::with(device.flags(&flags)), disk)
+}
+
+/// The device joined with an agent that noted no folder, and its disk is not mounted when the next one starts.
+#[test]
+fn disk_that_is_not_mounted_says_nothing_of_what_waits_on_it() {
+    let (mut site, disk) = site_with_disk();
+    site.exec(Way::Direct, "echo waits").ok();
+    wait_until(SOON, "a segment on the disk", || has_segment(&disk));
+    site.device.stop();
+    fs::remove_file(site.device.state().join("spool-adopted")).unwrap();
+    let away = disk.with_extension("away");
+    fs::rename(&disk, &away).unwrap();
+    for start in 1..=2 {
+        site.device.run_online(&site.relay);
+        site.exec(Way::Direct, "echo later").ok();
+        run(&mut site.device.command(&["upload"])).ok();
+        // A list would have been taken before them.
+        wait_until(SOON, "what was recorded later", || {
+            states(&site, "echo later") == vec!["complete"; start]
+        });
+        assert_eq!(states(&site, "echo waits"), ["uploading"], "start {start}");
+        site.device.stop();
+    }
+    fs::remove_dir_all(&disk).unwrap();
+    fs::rename(&away, &disk).unwrap();
+    site.device.run_online(&site.relay);
+    run(&mut site.device.command(&["upload"])).ok();
+    wait_until(SOON, "what has waited", || {
+        states(&site, "echo waits") == ["complete"]
+    });
+}
+
+/// A device that has just joined has had no other folder, and what is gone from its only one is lost.
+#[test]
+fn recording_that_is_removed_from_another_disk_is_lost_at_once() {
+    let (mut site, disk) = site_with_disk();
+    site.exec(Way::Direct, "echo removed").ok();
+    wait_until(SOON, "a segment on the disk", || has_segment(&disk));
+    wait_until(SOON, "its report", || {
+        states(&site, "echo removed") == ["uploading"]
+    });
+    site.device.kill();
+    for file in fs::read_dir(&disk).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "seg") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    site.device.run_online(&site.relay);
+    wait_state(&site.relay, "lost");
 }

@@ -6,7 +6,8 @@ mod writer;
 use crate::os::clock;
 use crate::os::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,16 @@ use holdfast_protocol::wire::{SegmentLost, SegmentRefused, UploadAnswer, UploadM
 use smol::Timer;
 
 use self::forwards::OpenForwards;
+use crate::recording::adopted::note_joined;
 use crate::recording::clock::{minute_of_day, trusted_clock};
 use crate::recording::commands::Commands;
 use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
 use crate::recording::open::open_spool;
 use crate::recording::spool_fs::Folder;
 use crate::warn;
+
+/// The file in the state folder that says which folder was used first.
+const ADOPTED: &str = "spool-adopted";
 
 /// Describes where recordings wait, and when they are uploaded.
 #[derive(Clone, Debug)]
@@ -51,6 +56,20 @@ pub struct RecorderConfig {
 }
 
 impl RecorderConfig {
+    /// Notes in the state folder that the device has just joined: nothing was recorded for it, in whatever folder.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn note_joined(state: &Path) -> io::Result<()> {
+        note_joined(&Self::adopted_in(state))
+    }
+
+    /// Returns the place of [`Self::adopted`] in a state folder.
+    #[must_use]
+    pub fn adopted_in(state: &Path) -> PathBuf {
+        state.join(ADOPTED)
+    }
+
     /// Creates a configuration with defaults for everything but the folder.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
