@@ -10,7 +10,6 @@ mod boot;
 mod clock;
 mod commands;
 pub(crate) mod limits;
-mod open;
 mod recorder;
 mod session;
 mod sftp;
@@ -21,5 +20,6 @@ pub mod upload;
 pub use recorder::{Recorder, RecorderConfig, RecordingDevice};
 pub use status::SpoolStatus;
 
+pub(crate) use recorder::NotRecordable;
 pub(crate) use recorder::forwards::{ByteCounters, ForwardBeginning, LoggedForward};
-pub(crate) use session::{NotRecordable, Recording};
+pub(crate) use session::Recording;

@@ -15,9 +15,9 @@ use holdfast_protocol::wire::{Exit, Open, RecordingMode, RecordingTerms};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::clock::{monotonic_clock, wall_clock};
-use super::recorder::RecorderState;
+use super::commands;
+use super::recorder::{NotRecordable, Recorder, RecorderState};
 use super::sftp::FollowedTransfer;
-use super::{Recorder, commands};
 
 /// The recording of a session, or the absence of one: then everything is let through.
 #[derive(Debug)]
@@ -32,10 +32,6 @@ pub(crate) struct Recording {
     /// The spool is asked again when this resolves.
     waits: Option<EventListener>,
 }
-
-/// The reason why something must not be shown, in words for the operator.
-#[derive(Debug)]
-pub(crate) struct NotRecordable(pub(crate) String);
 
 impl Recording {
     /// Creates the recording of a session that has not begun.
@@ -96,7 +92,7 @@ impl Recording {
     /// Notes that the session's process runs: what it starts is recorded, too.
     pub(crate) fn started(&self, leader: u32) {
         if let Some(session) = self.session.filter(|_| self.interactive) {
-            commands::claim(&self.recorder, session, leader);
+            commands::claim(&*self.recorder, session, leader);
         }
     }
 
@@ -198,7 +194,7 @@ impl Recording {
         let Some(session) = self.session.take() else {
             return;
         };
-        commands::leave(&self.recorder, session);
+        commands::leave(&*self.recorder, session);
         let now = self.recorder.now();
         let mut state = self.recorder.lock();
         state.live.remove(&session);

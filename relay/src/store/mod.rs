@@ -9,6 +9,7 @@ pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod backend;
 pub(crate) mod devices;
+mod entry;
 mod error;
 pub(crate) mod limits;
 pub(crate) mod meta;
@@ -38,11 +39,12 @@ pub(crate) use access::revocations::{Revocation, RevocationChange, RevocationErr
 pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
-pub(crate) use audit::{AuditEntry, AuditFilter, AuditKey, AuditRemoved};
+pub(crate) use audit::{AuditFilter, AuditRemoved};
 pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
 pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
+pub(crate) use entry::{AuditEntry, AuditKey};
 pub(crate) use error::StoreError;
 pub(crate) use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,

@@ -10,7 +10,8 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Notify};
 use tokio::time::{Instant, sleep_until};
 
 use super::backend::write_queue::BatchWriter;
-use super::{AuditEntry, Durability, Store, StoreError, audit};
+use super::entry::{self, AuditEntry};
+use super::{Durability, Store, StoreError};
 
 /// A write transaction. It is the only writer for as long as it is open, and never fails half-way for a lock. Dropped
 /// without a commit, it takes back everything; so does one that has not begun a statement for
@@ -103,7 +104,7 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let writer = self.writer.lock().await.take();
         let mut writer = writer.ok_or(StoreError::Expired(self.timeout))?;
-        audit::append(&mut writer, &self.rows).await?;
+        entry::append(&mut writer, &self.rows).await?;
         writer.commit().await
     }
 

@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use self::forwards::ForwardLogs;
-pub use self::honest::{GREETING, address_of, serve};
+pub use self::honest::{GREETING, serve};
 pub use self::session::{HeardFrames, HostileSession};
 pub use self::tape::{Sealed, Tape};
 use crate::{Outcome, check_target};

@@ -1,181 +1,211 @@
-//! Which top-level module of a crate imports from which other, read from the tokens of its sources: comments and texts
-//! do not count, macros do.
+//! Which module of a crate imports from which other.
+//!
+//! A name that a module passes on (`pub use`, or a `use` that its children see) counts for the module that passes it on
+//! and for the one that defines it, however many there are in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use crate::paths::{NamedPath, paths_of};
+use crate::walk::sources;
 
-/// From one top-level module to another, with the files that import.
+/// From one module to another, with the files that import.
 pub(crate) type Imports = BTreeMap<(String, String), BTreeSet<String>>;
 
+/// The names of a module or an item, from the crate's root.
+type FullPath = Vec<String>;
+
+/// Modules that are left out: they measure, and may import what they like.
+const FREE: [&str; 1] = ["figures"];
+
+/// Most imports in a row by which a name is passed on.
+const MAX_HOPS: usize = 8;
+
+/// A file's place in its crate, and all that it names there.
+pub(crate) struct SourceFile {
+    pub(crate) module: FullPath,
+    pub(crate) paths: BTreeSet<FullPath>,
+}
+
+/// The names that modules pass on, with what they name.
+#[derive(Default)]
+struct PassedOn {
+    modules: BTreeSet<FullPath>,
+    names: BTreeMap<FullPath, BTreeSet<FullPath>>,
+    /// Of a module all of whose names are passed on.
+    globs: BTreeMap<FullPath, BTreeSet<FullPath>>,
+}
+
 /// Reads all of a crate's sources but its tests.
+pub(crate) fn read(source: &Path) -> Vec<SourceFile> {
+    let mut files = Vec::new();
+    sources(source, &["tests", "golden"], &mut files);
+    let read = |file: &std::path::PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        let tokens = text
+            .parse()
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        (module_of(source, file), paths_of(tokens))
+    };
+    resolve_all(&files.iter().map(read).collect::<Vec<_>>())
+}
+
+/// Returns which top-level module of a crate imports from which other.
 pub(crate) fn imports_of(source: &Path) -> Imports {
+    let mut imports = imports_within(&[], &read(source));
+    imports.retain(|(from, _), _| !FREE.contains(&from.as_str()));
+    imports
+}
+
+/// Returns which child of a folder imports from which other.
+pub(crate) fn imports_within(folder: &[String], files: &[SourceFile]) -> Imports {
+    let child = |path: &[String]| path.strip_prefix(folder)?.first().cloned();
+    let children: BTreeSet<String> = files
+        .iter()
+        .filter_map(|file| child(&file.module))
+        .collect();
     let mut imports = Imports::new();
-    let modules = top_level(source);
-    for module in &modules {
-        let mut files = Vec::new();
-        sources(&source.join(module), &mut files);
-        let own = source.join(format!("{module}.rs"));
-        files.extend(own.is_file().then_some(own));
-        for file in files {
-            let text = fs::read_to_string(&file).unwrap();
-            let tokens: TokenStream = text
-                .parse()
-                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            let depth = depth(source, &file);
-            let mut names = BTreeSet::new();
-            collect(tokens, depth, &mut names);
-            for name in names
-                .into_iter()
-                .filter(|name| name != module && modules.contains(name))
-            {
-                let short = file.strip_prefix(source).unwrap().display().to_string();
-                imports
-                    .entry((module.clone(), name))
-                    .or_default()
-                    .insert(short);
-            }
+    for file in files {
+        let Some(from) = child(&file.module) else {
+            continue;
+        };
+        let named = file.paths.iter().filter_map(|path| child(path));
+        for to in named.filter(|to| *to != from && children.contains(to)) {
+            imports
+                .entry((from.clone(), to))
+                .or_default()
+                .insert(file.module.join("/"));
         }
     }
     imports
 }
 
-fn top_level(source: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(source)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "rs"))
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| !["lib", "figures"].contains(&name.as_str()))
-        .collect()
-}
-
-/// Adds the sources of a folder and of those within it; tests may import what they like.
-pub(crate) fn sources(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for path in entries.map(|entry| entry.unwrap().path()) {
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        if ["tests", "golden"].contains(&name) {
-            continue;
-        }
-        if path.is_dir() {
-            sources(&path, files);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            files.push(path);
-        }
+fn module_of(source: &Path, file: &Path) -> FullPath {
+    let path = file.strip_prefix(source).unwrap().with_extension("");
+    let mut module: FullPath = path
+        .iter()
+        .map(|part| part.to_str().unwrap().to_owned())
+        .collect();
+    if matches!(
+        module.last().map(String::as_str),
+        Some("mod" | "lib" | "main")
+    ) {
+        module.pop();
     }
+    module
 }
 
-/// Returns how many `super::` lead from the module of this file to the crate's root.
-fn depth(source: &Path, file: &Path) -> usize {
-    let parts = file.strip_prefix(source).unwrap().components().count();
-    if file.file_name().is_some_and(|name| name == "mod.rs") {
-        parts - 1
-    } else {
-        parts
+/// Returns all files with what they name, and what is behind the names.
+pub(crate) fn resolve_all(files: &[(FullPath, Vec<NamedPath>)]) -> Vec<SourceFile> {
+    let mut passed_on = PassedOn::default();
+    for (module, _) in files {
+        let prefixes = (0..=module.len()).map(|depth| module[..depth].to_vec());
+        passed_on.modules.extend(prefixes);
     }
-}
-
-/// Adds the names that follow `crate::`, and as many `super::` as lead to the root. `depth` is the module's own.
-fn collect(tokens: TokenStream, depth: usize, names: &mut BTreeSet<String>) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        if is_test_module(&tokens[at..]) {
-            // The attribute, up to and with the module's body.
-            at += tokens[at..]
-                .iter()
-                .position(is_braced)
-                .map_or(1, |body| body + 1);
-            continue;
-        }
-        match token {
-            TokenTree::Group(group) => collect(group.stream(), depth, names),
-            TokenTree::Ident(ident) if ident == "crate" && !follows_colon(&tokens, at) => {
-                after_root(&tokens[at + 1..], names)
-            }
-            TokenTree::Ident(ident) if ident == "super" && !follows_colon(&tokens, at) => {
-                let run = supers(&tokens[at..]);
-                if run >= depth {
-                    // Each is three tokens: the word and two colons.
-                    after_root(&tokens[at + 3 * (run - 1) + 1..], names);
+    let mut found = Vec::new();
+    for (module, paths) in files {
+        let own = passed_on.own_names(module, paths);
+        for path in paths {
+            let Some(import) = path.import.as_ref().filter(|import| import.is_item) else {
+                continue;
+            };
+            let full = passed_on.full_paths(&path.names, module, &own);
+            match import.name.as_str() {
+                "*" => passed_on.globs.entry(module.clone()).or_default(),
+                name => {
+                    let name = [&module[..], &[name.to_owned()]].concat();
+                    passed_on.names.entry(name).or_default()
                 }
             }
-            _ => {}
+            .extend(full);
         }
-        at += 1;
+        found.push((module, paths, own));
     }
-}
-
-pub(crate) fn is_braced(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
-}
-
-/// Returns whether this is `#[cfg(test)] mod NAME {`.
-pub(crate) fn is_test_module(tokens: &[TokenTree]) -> bool {
-    let [
-        TokenTree::Punct(hash),
-        TokenTree::Group(attribute),
-        TokenTree::Ident(word),
-        TokenTree::Ident(_),
-        body,
-        ..,
-    ] = tokens
-    else {
-        return false;
+    let resolve = |(module, paths, own): (&FullPath, &Vec<NamedPath>, _)| SourceFile {
+        module: module.clone(),
+        paths: paths
+            .iter()
+            .flat_map(|path| passed_on.full_paths(&path.names, module, &own))
+            .flat_map(|path| passed_on.follow(path))
+            .collect(),
     };
-    let attribute = attribute.stream().to_string().replace(' ', "");
-    hash.as_char() == '#' && attribute == "cfg(test)" && word == "mod" && is_braced(body)
+    found.into_iter().map(resolve).collect()
 }
 
-pub(crate) fn is_colon(token: Option<&TokenTree>) -> bool {
-    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':')
-}
-
-/// Returns whether the word is part of a longer path, as in `pub(in super::super)` read from its second word.
-pub(crate) fn follows_colon(tokens: &[TokenTree], at: usize) -> bool {
-    at >= 2 && is_colon(tokens.get(at - 1)) && is_colon(tokens.get(at - 2))
-}
-
-/// Returns how many `super` in a row a path begins with.
-fn supers(tokens: &[TokenTree]) -> usize {
-    tokens
-        .chunks(3)
-        .take_while(|part| {
-            matches!(part.first(), Some(TokenTree::Ident(word)) if word == "super")
-                && is_colon(part.get(1))
-        })
-        .count()
-}
-
-/// Adds the module that `::NAME` names, or all of `::{NAME, NAME::…}`.
-fn after_root(tokens: &[TokenTree], names: &mut BTreeSet<String>) {
-    if !(is_colon(tokens.first()) && is_colon(tokens.get(1))) {
-        return;
-    }
-    match tokens.get(2) {
-        Some(TokenTree::Ident(name)) => {
-            names.insert(name.to_string());
-        }
-        Some(TokenTree::Group(group)) => {
-            let mut is_first = true;
-            for token in group.stream() {
-                match token {
-                    TokenTree::Ident(name) if is_first => {
-                        names.insert(name.to_string());
-                        is_first = false;
-                    }
-                    TokenTree::Punct(punct) if punct.as_char() == ',' => is_first = true,
-                    _ => {}
+impl PassedOn {
+    /// Returns what the names stand for that a file's imports bring in.
+    fn own_names(
+        &self,
+        module: &[String],
+        paths: &[NamedPath],
+    ) -> BTreeMap<String, BTreeSet<FullPath>> {
+        let mut own: BTreeMap<String, BTreeSet<FullPath>> = BTreeMap::new();
+        // An import may begin with a name that another one of the file brings in.
+        for _ in 0..2 {
+            for path in paths {
+                let Some(import) = &path.import else {
+                    continue;
+                };
+                // `use a::a` would be followed for ever.
+                if path.names[0] != import.name || path.names.len() == 1 {
+                    let full = self.full_paths(&path.names, module, &own);
+                    own.entry(import.name.clone()).or_default().extend(full);
                 }
             }
         }
-        _ => {}
+        own
+    }
+
+    /// Returns the path from the crate's root; none if it is of another crate, several if the name has several meanings.
+    fn full_paths(
+        &self,
+        names: &[String],
+        module: &[String],
+        own: &BTreeMap<String, BTreeSet<FullPath>>,
+    ) -> Vec<FullPath> {
+        let (head, rest) = names.split_first().unwrap();
+        let of_child = [module, std::slice::from_ref(head)].concat();
+        match head.as_str() {
+            "crate" => vec![rest.to_vec()],
+            "self" | "super" => {
+                let rest = names.iter().skip_while(|name| *name == "self");
+                let rest: Vec<_> = rest.cloned().collect();
+                let up = rest.iter().take_while(|name| *name == "super").count();
+                vec![[&module[..module.len().saturating_sub(up)], &rest[up..]].concat()]
+            }
+            _ if self.modules.contains(&of_child) => vec![[&of_child, rest].concat()],
+            _ => {
+                let bases = own.get(head).into_iter().flatten();
+                bases.map(|base| [base, rest].concat()).collect()
+            }
+        }
+    }
+
+    /// Returns the path and those that it leads to, by one import after another.
+    fn follow(&self, path: FullPath) -> BTreeSet<FullPath> {
+        let mut found = BTreeSet::from([path.clone()]);
+        let mut open = vec![path];
+        for _ in 0..MAX_HOPS {
+            let next = open.iter().flat_map(|path| self.step(path));
+            open = next.filter(|path| found.insert(path.clone())).collect();
+        }
+        found
+    }
+
+    /// Returns what the longest part of the path that is passed on stands for, with the rest of the path.
+    fn step(&self, path: &[String]) -> Vec<FullPath> {
+        for depth in (1..=path.len()).rev() {
+            let (name, rest) = path.split_at(depth);
+            if self.modules.contains(name) {
+                let globs = self.globs.get(name).into_iter().flatten();
+                return globs.map(|glob| [glob, rest].concat()).collect();
+            }
+            if let Some(targets) = self.names.get(name) {
+                return targets.iter().map(|to| [to, rest].concat()).collect();
+            }
+        }
+        Vec::new()
     }
 }
 
@@ -218,40 +248,67 @@ fn reach<'a>(module: &str, imports: &'a Imports) -> BTreeSet<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn names(depth: usize, text: &str) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        collect(text.parse().unwrap(), depth, &mut names);
-        names.into_iter().collect()
+    /// Returns the files of a crate, from their modules and texts.
+    pub(crate) fn files(texts: &[(&str, &str)]) -> Vec<SourceFile> {
+        let file = |(module, text): &(&str, &str)| {
+            let module = module.split('/').map(str::to_owned).collect();
+            (module, paths_of(text.parse().unwrap()))
+        };
+        resolve_all(&texts.iter().map(file).collect::<Vec<_>>())
+    }
+
+    /// Returns what the first of the files names.
+    fn named(texts: &[(&str, &str)]) -> Vec<String> {
+        let paths = &files(texts)[0].paths;
+        paths.iter().map(|path| path.join("::")).collect()
     }
 
     #[test]
-    fn every_form_of_an_import_is_found() {
-        assert_eq!(
-            names(1, "use crate::{a::X, b::{Y, Z}, c};"),
-            ["a", "b", "c"]
+    fn paths_are_resolved_from_every_form() {
+        let text = "use crate::{a::X, b::{self, c::Y}}; use super::d::Z; use super::super::e;
+            use other::W; fn f() { self::g::h(); b::i(); W::new(); k::l() }";
+        let found = named(&[("m/n", text), ("m/n/k", "")]);
+        let expected = [
+            "a::X",
+            "b",
+            "b::c::Y",
+            "b::i",
+            "e",
+            "m::d::Z",
+            "m::n::g::h",
+            "m::n::k::l",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_are_followed_to_where_they_are_defined() {
+        let own = (
+            "m/a",
+            "use super::X; fn f() { super::g::<u8>(); crate::n::Y::z() }",
         );
-        assert_eq!(
-            names(1, "fn f() { crate::d::g(); println!(\"{}\", crate::e::H) }"),
-            ["d", "e"]
-        );
-        assert_eq!(
-            names(2, "use super::super::f::X; use super::sibling::Y;"),
-            ["f"]
-        );
-        assert_eq!(
-            names(1, "// use crate::no::X;\nconst T: &str = \"crate::no\";"),
-            [""; 0]
-        );
-        assert_eq!(
-            names(
-                1,
-                "#[cfg(test)] mod tests { use crate::no::X; } use crate::yes::X;"
-            ),
-            ["yes"]
-        );
+        let folder = ("m", "pub(crate) use b::X; use b::h as g;");
+        let through = ("n", "pub use self::o::*;");
+        let found = named(&[
+            own,
+            folder,
+            through,
+            ("m/b", "pub use crate::p::X;"),
+            ("n/o", ""),
+        ]);
+        let expected = [
+            "m::X",
+            "m::b::X",
+            "m::b::h",
+            "m::g",
+            "n::Y::z",
+            "n::o::Y::z",
+            "p::X",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -8,8 +8,10 @@
 
 mod folders;
 mod imports;
+mod paths;
 mod tree;
 mod types;
+mod walk;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use crate::walk::sources;
 
 /// The sources that are looked at. Tests beside them and within them may name their own.
 const SOURCES: [&str; 7] = [
@@ -58,23 +60,6 @@ const EXCEPTIONS: [(&str, &str); 10] = [
     ),
 ];
 
-fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
-    for path in fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-    {
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        if name == "tests" {
-            continue;
-        }
-        if path.is_dir() {
-            sources(&path, files);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            files.push(path);
-        }
-    }
-}
-
 /// Returns the names of the types that are defined at the top of a file.
 fn types(text: &str) -> Vec<String> {
     let tokens: TokenStream = text.parse().unwrap();
@@ -99,7 +84,7 @@ fn type_names_are_defined_once() {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in SOURCES {
         let mut files = Vec::new();
-        sources(&root.join(source), &mut files);
+        sources(&root.join(source), &["tests"], &mut files);
         for file in files {
             let short = file.strip_prefix(&root).unwrap().display().to_string();
             for name in types(&fs::read_to_string(&file).unwrap()) {
@@ -178,7 +163,7 @@ fn session_structs_have_few_fields() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
     for source in SESSIONS {
-        sources(&root.join(source), &mut files);
+        sources(&root.join(source), &["tests"], &mut files);
     }
     let mut found = BTreeMap::new();
     for file in files {

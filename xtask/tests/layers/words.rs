@@ -1,7 +1,9 @@
 //! Names and sentences are the field's: words that are riddles are not used, and a name is short enough to be read.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::walk::sources;
 
 /// Words that hide who does what, in sentences and as parts of identifiers.
 const RIDDLES: [&str; 6] = [
@@ -23,23 +25,12 @@ const SOURCES: [&str; 8] = [
     "fuzz/fuzz_targets",
 ];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// Returns each line that `is_wrong`, with its file and number.
 fn lines(is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
     for source in SOURCES {
-        sources(&root.join(source), &mut files);
+        sources(&root.join(source), &[], &mut files);
     }
     assert!(files.len() > 300, "hardly any sources: {}", files.len());
     let mut found = Vec::new();
@@ -152,7 +143,7 @@ fn wrong_comments(folders: &[&str], is_wrong: impl Fn(&Comment) -> bool) -> Vec<
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
     for folder in folders {
-        sources(&root.join(folder), &mut files);
+        sources(&root.join(folder), &[], &mut files);
     }
     let comments = files.iter().flat_map(|file| {
         let place = file.strip_prefix(&root).unwrap().display().to_string();

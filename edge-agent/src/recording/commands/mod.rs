@@ -15,11 +15,10 @@ use crate::os::sync::Mutex;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{CommandExit, CommandRun, Event, RecordedBytes};
-use holdfast_protocol::recording::spool::Accept;
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
@@ -29,11 +28,8 @@ use rustix::net::{
 };
 use rustix::process::getpid;
 
-use super::Recorder;
 use crate::os::process::exit_of_wait;
-use crate::recording::limits::{
-    COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_TIMEOUT, COMMAND_RECORD_TIMEOUT, COMMAND_STACK,
-};
+use crate::recording::limits::{COMMAND_EVENTS_BUFFER, COMMAND_EVENTS_TIMEOUT, COMMAND_STACK};
 use allowance::Allowance;
 use proc_event::{PROC, ProcessEvent};
 use proc_file::{Look, leader};
@@ -63,6 +59,19 @@ struct CommandsState {
     listens: bool,
 }
 
+/// Records the commands that run, and holds [`Commands`].
+pub(super) trait CommandRecorder: Send + Sync + 'static {
+    /// Returns the commands of its sessions.
+    fn commands(&self) -> &Commands;
+
+    /// Returns the time.
+    fn now(&self) -> Duration;
+
+    /// Puts it into the recording, waiting for room but not for long: what the operator sees does not wait for it,
+    /// and a spool that is full says so with the next byte of data.
+    fn record_command(&self, session: SessionId, event: &Event<'_>);
+}
+
 /// The facts that were observed of a process.
 #[derive(Debug)]
 enum Observed {
@@ -89,8 +98,8 @@ impl Commands {
 }
 
 /// Notes that a session begins, whose process will be started next.
-pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
-    let mut inner = recorder.commands.lock();
+pub(super) fn watch(recorder: &Arc<impl CommandRecorder>, session: SessionId) {
+    let mut inner = recorder.commands().lock();
     let listens = if inner.listens {
         Ok(())
     } else {
@@ -104,13 +113,13 @@ pub(super) fn watch(recorder: &Arc<Recorder>, session: SessionId) {
     }
     drop(inner);
     if let Err(why) = listens {
-        record(recorder, session, &Event::CommandsUnavailable(why));
+        recorder.record_command(session, &Event::CommandsUnavailable(why));
     }
 }
 
 /// Notes that the session's process runs.
-pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
-    let mut inner = recorder.commands.lock();
+pub(super) fn claim(recorder: &impl CommandRecorder, session: SessionId, leader: u32) {
+    let mut inner = recorder.commands().lock();
     if !inner.sessions.contains_key(&session) {
         return;
     }
@@ -128,15 +137,15 @@ pub(super) fn claim(recorder: &Recorder, session: SessionId, leader: u32) {
 }
 
 /// Notes that the session is over.
-pub(super) fn leave(recorder: &Recorder, session: SessionId) {
-    let mut inner = recorder.commands.lock();
+pub(super) fn leave(recorder: &impl CommandRecorder, session: SessionId) {
+    let mut inner = recorder.commands().lock();
     if inner.sessions.remove(&session).is_some() {
         inner.tracker.leave(session);
     }
 }
 
 /// Asks the kernel, and starts the thread that hears the answers.
-fn start(recorder: &Arc<Recorder>) -> Result<(), &'static str> {
+fn start(recorder: &Arc<impl CommandRecorder>) -> Result<(), &'static str> {
     let socket = listen().map_err(|errno| match errno {
         Errno::PERM | Errno::ACCESS => NO_RIGHT,
         _ => NOT_OFFERED,
@@ -145,7 +154,7 @@ fn start(recorder: &Arc<Recorder>) -> Result<(), &'static str> {
     let started = std::thread::Builder::new()
         .name("commands".to_owned())
         .stack_size(COMMAND_STACK)
-        .spawn(move || work(&recorder, &socket));
+        .spawn(move || work(&*recorder, &socket));
     started.map(drop).map_err(|_| NO_THREAD)
 }
 
@@ -165,9 +174,9 @@ fn listen() -> Result<OwnedFd, Errno> {
 }
 
 /// Hears what the kernel says until no session is left.
-fn work(recorder: &Recorder, socket: &OwnedFd) {
+fn work(recorder: &impl CommandRecorder, socket: &OwnedFd) {
     if let Err(why) = hear(recorder, socket) {
-        let mut inner = recorder.commands.lock();
+        let mut inner = recorder.commands().lock();
         inner.listens = false;
         let sessions = std::mem::take(&mut inner.sessions);
         for session in sessions.keys() {
@@ -175,20 +184,20 @@ fn work(recorder: &Recorder, socket: &OwnedFd) {
         }
         drop(inner);
         for session in sessions.into_keys() {
-            record(recorder, session, &Event::CommandsUnavailable(why));
+            recorder.record_command(session, &Event::CommandsUnavailable(why));
         }
     }
     // Older kernels do not see by themselves that there is no listener.
     let _ = send(socket, &proc_event::request(false), SendFlags::empty());
 }
 
-fn hear(recorder: &Recorder, socket: &OwnedFd) -> Result<(), &'static str> {
+fn hear(recorder: &impl CommandRecorder, socket: &OwnedFd) -> Result<(), &'static str> {
     let mut buffer = [0; DATAGRAM];
     let mut answered = false;
     let mut missed: Option<Instant> = None;
     loop {
         {
-            let mut inner = recorder.commands.lock();
+            let mut inner = recorder.commands().lock();
             if inner.sessions.is_empty() {
                 // The next session finds it so, and starts another.
                 inner.listens = false;
@@ -230,8 +239,8 @@ fn is_kernel(from: Option<&SocketAddrAny>) -> bool {
         .is_some_and(|from| from.pid() == 0)
 }
 
-fn handle(recorder: &Recorder, event: ProcessEvent) {
-    let step = recorder.commands.lock().tracker.handle(event, leader);
+fn handle(recorder: &impl CommandRecorder, event: ProcessEvent) {
+    let step = recorder.commands().lock().tracker.handle(event, leader);
     let (family, observed) = match step {
         TrackerStep::Nothing => return,
         TrackerStep::Ran {
@@ -253,13 +262,13 @@ fn handle(recorder: &Recorder, event: ProcessEvent) {
         }
         TrackerStep::TooMany { .. } => return record_all_unavailable(recorder, TOO_MANY),
     };
-    let routed = recorder.commands.lock().tracker.route(family, observed);
+    let routed = recorder.commands().lock().tracker.route(family, observed);
     if let Some((session, observed)) = routed {
         record_observed(recorder, session, &observed);
     }
 }
 
-fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed) {
+fn record_observed(recorder: &impl CommandRecorder, session: SessionId, observed: &Observed) {
     match observed {
         Observed::Began { pid, parent, look } => {
             // That it ran is recorded in any case.
@@ -279,14 +288,16 @@ fn record_observed(recorder: &Recorder, session: SessionId, observed: &Observed)
                     cwd: None,
                 },
             };
-            record(recorder, session, &Event::Command(command));
+            recorder.record_command(session, &Event::Command(command));
         }
-        Observed::Ended(exit) => record(recorder, session, &Event::CommandExit(exit.clone())),
+        Observed::Ended(exit) => {
+            recorder.record_command(session, &Event::CommandExit(exit.clone()))
+        }
     }
 }
 
 /// Returns whether the recording may have the arguments and the folder of a program.
-fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
+fn is_allowed(recorder: &impl CommandRecorder, session: SessionId, look: &Look) -> bool {
     let arguments = look.arguments().map(|argument| argument.len() as u64);
     let folder = look
         .folder
@@ -294,41 +305,21 @@ fn is_allowed(recorder: &Recorder, session: SessionId, look: &Look) -> bool {
         .map_or(0, |folder| folder.len() as u64);
     let bytes = arguments.fold(folder, u64::saturating_add);
     let now = recorder.now();
-    let mut inner = recorder.commands.lock();
+    let mut inner = recorder.commands().lock();
     // The session may have ended meanwhile: then nothing more is recorded.
     let allowance = inner.sessions.get_mut(&session);
     allowance.is_none_or(|allowance| allowance.take(now, bytes))
 }
 
-fn record_all_unavailable(recorder: &Recorder, why: &str) {
-    let sessions: Vec<SessionId> = recorder.commands.lock().sessions.keys().copied().collect();
+fn record_all_unavailable(recorder: &impl CommandRecorder, why: &str) {
+    let sessions: Vec<SessionId> = recorder
+        .commands()
+        .lock()
+        .sessions
+        .keys()
+        .copied()
+        .collect();
     for session in sessions {
-        record(recorder, session, &Event::CommandsUnavailable(why));
-    }
-}
-
-/// Puts it into the recording, waiting for room but not for long: what the operator sees does not wait for it,
-/// and a spool that is full says so with the next byte of data.
-fn record(recorder: &Recorder, session: SessionId, event: &Event<'_>) {
-    use event_listener::Listener as _;
-
-    let until = clock::instant() + COMMAND_RECORD_TIMEOUT;
-    loop {
-        let changed = recorder.changed.listen();
-        {
-            let now = recorder.now();
-            let mut state = recorder.lock();
-            let Ok(spool) = &mut state.spool else {
-                return;
-            };
-            let accepted = spool.accept(now, session, event.clone());
-            recorder.wake(&state);
-            if !matches!(accepted, Accept::Wait) {
-                return;
-            }
-        }
-        if changed.wait_deadline(until).is_none() {
-            return;
-        }
+        recorder.record_command(session, &Event::CommandsUnavailable(why));
     }
 }

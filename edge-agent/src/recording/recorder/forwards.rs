@@ -18,8 +18,7 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::recording::spool::Accept;
 use holdfast_protocol::wire::{ForwardLogRef, RecordingMode};
 
-use super::{Recorder, RecorderState};
-use crate::recording::NotRecordable;
+use super::{NotRecordable, Recorder, RecorderState};
 
 /// The reason given for a forward whose log does not exist or has ended.
 const OVER: &str = "the recording of this connection's forwards is over: try again";

@@ -1,93 +1,37 @@
 //! The recorder of an agent: one spool, one thread that writes, and what `status` says of it.
 
+mod commands;
+mod config;
 pub(super) mod forwards;
+mod open;
 mod writer;
 
 use crate::os::clock;
 use crate::os::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
 use embedded_io::ErrorKind;
 use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
-use holdfast_protocol::limits::SPOOL_BYTES;
 use holdfast_protocol::recording::medium::SegmentName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
-use holdfast_protocol::recording::spool::{Spool, SpoolWork, Sync, Unavailable};
-use holdfast_protocol::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
+use holdfast_protocol::recording::spool::{Spool, SpoolWork, Unavailable};
+use holdfast_protocol::recording::upload::{UploadAction, Uploader};
 use holdfast_protocol::wire::{SegmentLost, SegmentRefused, UploadAnswer, UploadMessage};
 use smol::Timer;
 
+pub use self::config::RecorderConfig;
 use self::forwards::OpenForwards;
-use crate::recording::adopted::note_joined;
+use self::open::open_spool;
 use crate::recording::clock::{minute_of_day, trusted_clock};
 use crate::recording::commands::Commands;
 use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
-use crate::recording::open::open_spool;
 use crate::recording::spool_fs::Folder;
 use crate::warn;
-
-/// The file in the state folder that says which folder was used first.
-const ADOPTED: &str = "spool-adopted";
-
-/// Describes where recordings wait, and when they are uploaded.
-#[derive(Clone, Debug)]
-pub struct RecorderConfig {
-    /// The spool's folder.
-    pub folder: PathBuf,
-    /// True if that is in the state folder.
-    pub in_state: bool,
-    /// The file that says which folder was used first; `None`: any is the same.
-    pub adopted: Option<PathBuf>,
-    /// The most that it may hold.
-    pub max_bytes: u64,
-    /// Free space of the file system that it leaves alone; by default 16 MiB, or a fourth of a small one.
-    pub reserve: Option<u64>,
-    /// The policy of making sure that a power cut takes nothing; by default with each write, unless it lies in
-    /// memory anyway.
-    pub sync: Option<Sync>,
-    /// The policy of uploads.
-    pub upload: UploadConfig,
-}
-
-impl RecorderConfig {
-    /// Notes in the state folder that the device has just joined: nothing was recorded for it, in whatever folder.
-    ///
-    /// # Errors
-    /// It can't be written.
-    pub fn note_joined(state: &Path) -> io::Result<()> {
-        note_joined(&Self::adopted_in(state))
-    }
-
-    /// Returns the place of [`Self::adopted`] in a state folder.
-    #[must_use]
-    pub fn adopted_in(state: &Path) -> PathBuf {
-        state.join(ADOPTED)
-    }
-
-    /// Creates a configuration with defaults for everything but the folder.
-    #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
-        Self {
-            folder,
-            in_state: false,
-            adopted: None,
-            max_bytes: SPOOL_BYTES,
-            reserve: None,
-            sync: None,
-            upload: UploadConfig {
-                policy: UploadPolicy::Idle,
-                rate: None,
-                daily: None,
-            },
-        }
-    }
-}
 
 /// The facts that the recorder keeps of its device.
 #[derive(Clone, Debug)]
@@ -99,6 +43,10 @@ pub struct RecordingDevice {
     /// To what recordings are sealed; `None` until a roster brings it.
     pub key: Option<RecordingKey>,
 }
+
+/// The reason why something must not be shown, in words for the operator.
+#[derive(Debug)]
+pub(crate) struct NotRecordable(pub(crate) String);
 
 /// The recorder. Sessions put in, one thread writes, the tunnel's upload takes out.
 #[derive(Debug)]
@@ -115,7 +63,7 @@ pub struct Recorder {
     /// The time when data of an interactive session passed last, of that time. (A lock of its own, held for an instant:
     /// not every processor has atomic numbers that are large enough.)
     interactive: Mutex<Option<Duration>>,
-    pub(in crate::recording) commands: Commands,
+    commands: Commands,
     /// Notified when a forward that is recorded in a shared log begins or ends, or can't.
     pub(in crate::recording) forwards: event_listener::Event,
 }

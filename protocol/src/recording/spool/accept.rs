@@ -4,59 +4,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::live::LiveRecording;
+use super::offer::{Accept, DataPiece};
 use super::share::SpoolShare;
 use super::{Spool, Unavailable};
 use crate::ids::SessionId;
-use crate::limits::{GAP_HYSTERESIS, MAX_UNWRITTEN};
-use crate::recording::record::{Event, GapReason, Record, RecordingStart, Stream};
-use crate::recording::seal::RecordingKey;
+use crate::limits::{GAP_HYSTERESIS, MAX_CONTENT_ENDS_RECORD, MAX_UNWRITTEN};
+use crate::recording::record::{Event, GapReason, Record, Stream};
 use crate::recording::segment::WriteError;
-use crate::wire::RecordingTerms;
-
-/// The facts that begin a recording.
-#[derive(Clone, Debug)]
-pub struct Begin<'a> {
-    /// The recording mode; not [`RecordingMode::Off`](crate::wire::RecordingMode::Off).
-    pub terms: &'a RecordingTerms,
-    /// To what it is sealed: from the roster.
-    pub key: Option<RecordingKey>,
-    /// 32 bytes of the system's random source, for this recording alone.
-    pub seed: [u8; 32],
-    /// The first record.
-    pub start: RecordingStart<'a>,
-    /// The bytes of each stream's content that are kept
-    /// ([`SessionTerms::content_max`](crate::wire::SessionTerms::content_max)).
-    pub content_max: Option<u64>,
-    /// The part of a command line that is left out ([`StartedWork::of`](crate::recording::record::StartedWork::of)).
-    pub rest_of_command: &'a [u8],
-}
-
-/// A piece of a frame of data, as it comes from or goes to the wire.
-#[derive(Clone, Copy, Debug)]
-pub struct DataPiece<'a> {
-    /// The stream.
-    pub stream: Stream,
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// The bytes of this frame that are still to come.
-    pub remaining: usize,
-    /// True if the terminal's echo is off. Of a frame that comes in pieces, the first one's counts.
-    pub hidden: bool,
-}
-
-/// The outcome of offering something to the spool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Accept {
-    /// It is, or will be as soon as the medium lets: go on.
-    Accepted,
-    /// The medium is slower than the session: offer it again when work was done.
-    Wait,
-    /// It is missing from the recording, which says so: go on.
-    Gap,
-    /// It is not recorded and must not be shown: end the session with this text.
-    Refused(Unavailable),
-}
 
 impl Spool {
     /// Records a piece of data, before it is shown. Nothing is changed by an answer of `Wait` or `Refused`.
@@ -157,6 +111,32 @@ impl Spool {
                 Accept::Gap
             }
         }
+    }
+
+    /// Returns whether a piece of data lies behind the end of its stream's content.
+    fn is_behind_content(&mut self, session: SessionId, stream: Stream) -> bool {
+        let live = self.live.get_mut(&session);
+        live.is_some_and(|live| live.ended.is_none() && live.ends_content(stream))
+    }
+
+    /// Digests a piece of data whose content is not kept. The record that says so waits until there is room, at the
+    /// latest for the end of the recording.
+    fn digest(&mut self, now: Duration, session: SessionId, piece: &DataPiece<'_>) -> Accept {
+        let Some(live) = self.live.get(&session) else {
+            return Accept::Accepted;
+        };
+        let cost = LiveRecording::cost(MAX_CONTENT_ENDS_RECORD * Stream::ALL.len());
+        let is_time = !live.content.is_recorded()
+            && !live.is_gap()
+            && live.failing.is_none()
+            && self.room_for(cost, live.share).is_ok();
+        self.record(session, |live| {
+            if is_time {
+                live.record_content_ends(now)?;
+            }
+            live.digest(piece);
+            Ok(())
+        })
     }
 
     pub(super) fn record(

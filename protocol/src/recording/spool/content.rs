@@ -1,12 +1,7 @@
 //! Content up to a bound: where that of each stream ends, and what the recording says of it.
 
-use crate::limits::MAX_CONTENT_ENDS_RECORD;
 use crate::recording::chain::{Chain, ContentEnd, DigestPoint};
 use crate::recording::record::{ContentEnds, Stream};
-
-use super::{Accept, DataPiece, LiveRecording, Spool};
-use crate::ids::SessionId;
-use core::time::Duration;
 
 /// The points at which the content of a session's streams ends.
 #[derive(Debug)]
@@ -50,42 +45,10 @@ impl Content {
         Some(ContentEnds { stream, from })
     }
 
-    fn is_recorded(&self) -> bool {
+    /// Returns whether each end has its record.
+    pub(super) fn is_recorded(&self) -> bool {
         let recorded = |stream: &Stream| !self.has_ended(*stream) || self.recorded[stream.index()];
         Stream::ALL.iter().all(recorded)
-    }
-}
-
-impl Spool {
-    /// Returns whether a piece of data lies behind the end of its stream's content.
-    pub(super) fn is_behind_content(&mut self, session: SessionId, stream: Stream) -> bool {
-        let live = self.live.get_mut(&session);
-        live.is_some_and(|live| live.ended.is_none() && live.ends_content(stream))
-    }
-
-    /// Digests a piece of data whose content is not kept. The record that says so waits until there is room, at the
-    /// latest for the end of the recording.
-    pub(super) fn digest(
-        &mut self,
-        now: Duration,
-        session: SessionId,
-        piece: &DataPiece<'_>,
-    ) -> Accept {
-        let Some(live) = self.live.get(&session) else {
-            return Accept::Accepted;
-        };
-        let cost = LiveRecording::cost(MAX_CONTENT_ENDS_RECORD * Stream::ALL.len());
-        let is_time = !live.content.is_recorded()
-            && !live.is_gap()
-            && live.failing.is_none()
-            && self.room_for(cost, live.share).is_ok();
-        self.record(session, |live| {
-            if is_time {
-                live.record_content_ends(now)?;
-            }
-            live.digest(piece);
-            Ok(())
-        })
     }
 }
 

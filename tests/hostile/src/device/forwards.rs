@@ -1,8 +1,11 @@
-//! What a device has seen of the forwards that are recorded, until their recording is written.
+//! The addresses of a device's forwards, and what it has seen of those that are recorded, until their recording is
+//! written.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use holdfast_protocol::codec::frame::SessionMessage;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{
     Event, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened,
@@ -11,7 +14,10 @@ use holdfast_protocol::wire::{ForwardLogRef, ForwardRequest, Open};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{SOON, Tape, address_of};
+use super::{SOON, Tape};
+
+/// The port that is said where the operator asked for any.
+pub(super) const SOME_PORT: u16 = 4242;
 
 /// The forwards of one recording, by their numbers.
 pub type HostileForwards = BTreeMap<u32, Forward>;
@@ -102,4 +108,19 @@ pub fn write(tape: &mut Tape, forwards: &HostileForwards) {
             why: ForwardEnding::Closed,
         }));
     }
+}
+
+/// An address of this device.
+#[must_use]
+pub fn address(port: u16) -> SessionMessage {
+    SessionMessage::Address(address_of(port))
+}
+
+/// The address of a port of this device.
+#[must_use]
+pub fn address_of(port: u16) -> SocketAddr {
+    SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        if port == 0 { SOME_PORT } else { port },
+    ))
 }

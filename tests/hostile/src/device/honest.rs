@@ -1,6 +1,5 @@
 //! What a device does in good order, for all that its case does not lie about.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,15 +7,13 @@ use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
 use holdfast_protocol::recording::record::{EndReason, Event, Stream};
 use holdfast_protocol::wire::{Exit, ForwardRequest, ProcessRequest, SessionRequest};
 
+use super::HostileDevice;
+use super::forwards::{self, SOME_PORT, address};
 use super::session::{HeardFrames, HostileSession};
 use super::tape::Tape;
-use super::{HostileDevice, forwards};
 
 /// The output of every command here.
 pub const GREETING: &[u8] = b"greetings from a hostile device\n";
-
-/// The port that is said where the operator asked for any.
-const SOME_PORT: u16 = 4242;
 
 /// Serves a session to its end, and uploads a true recording of it.
 pub async fn serve(device: Arc<HostileDevice>, mut session: HostileSession) {
@@ -144,19 +141,4 @@ async fn finish(session: &mut HostileSession, tape: &mut Option<Tape>) -> Result
 async fn stay(session: &mut HostileSession) -> Result<()> {
     while session.next().await.is_some() {}
     Ok(())
-}
-
-/// An address of this device.
-#[must_use]
-pub fn address(port: u16) -> SessionMessage {
-    SessionMessage::Address(address_of(port))
-}
-
-/// The address of a port of this device.
-#[must_use]
-pub fn address_of(port: u16) -> SocketAddr {
-    SocketAddr::from((
-        Ipv4Addr::LOCALHOST,
-        if port == 0 { SOME_PORT } else { port },
-    ))
 }

@@ -3,10 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::super::tests::{secret, spool, terms};
-use super::super::{Begin, SpoolWork};
-use super::*;
+use super::super::{Accept, Begin, DataPiece, Spool, SpoolWork};
+use crate::ids::SessionId;
 use crate::limits::{SPOOL_BYTES, WRITE_DELAY};
 use crate::recording::chain::tests::expectation;
 use crate::recording::chain::{
@@ -15,7 +16,7 @@ use crate::recording::chain::{
 };
 use crate::recording::reader::RecordingReader;
 use crate::recording::reader::tests::start;
-use crate::recording::record::{EndReason, Event, RecordingStart};
+use crate::recording::record::{ContentEnds, EndReason, Event, RecordingStart, Stream};
 use crate::wire::{Exit, RecordingMode, Signal, StdinMode};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);

@@ -8,11 +8,11 @@ use holdfast_protocol::limits::SPOOL_RESERVE;
 use holdfast_protocol::recording::spool::{Recovered, Spool, SpoolConfig, Sync};
 use holdfast_protocol::wire::SegmentLost;
 
-use super::RecorderConfig;
-use super::adopted::is_adopted;
-use super::boot::{Boot, SpoolPlace};
-use super::spool_fs::Folder;
+use super::config::RecorderConfig;
+use crate::recording::adopted::is_adopted;
+use crate::recording::boot::{Boot, SpoolPlace};
 use crate::recording::limits::SPOOL_SHARE;
+use crate::recording::spool_fs::Folder;
 use crate::{info, warn};
 
 /// The spool at the agent's start.
