@@ -21,7 +21,7 @@ mod who;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceId;
 use thiserror::Error;
@@ -34,6 +34,7 @@ use crate::audit::limits::{
 use crate::clock::Timestamp;
 use crate::model::source::Source;
 use crate::store::{AuditEntry, Store};
+use crate::sync::Mutex;
 
 pub(crate) use event::Event;
 pub(crate) use health::WhenUnwritable;
@@ -184,7 +185,7 @@ impl Audit {
         let key = (event.kind, source);
         let now = Timestamp::now();
         let event = event.with("source", source.to_string()).at(now);
-        let event = lock(&self.0.failures).take(key, event, now);
+        let event = self.0.failures.lock().take(key, event, now);
         self.note_all(event).await;
     }
 
@@ -194,7 +195,7 @@ impl Audit {
     pub(crate) async fn note_refusal(&self, event: Event) {
         let key = (event.kind, event.actor.user.clone());
         let now = Timestamp::now();
-        let event = lock(&self.0.refusals).take(key, event.at(now), now);
+        let event = self.0.refusals.lock().take(key, event.at(now), now);
         self.note_all(event).await;
     }
 
@@ -202,7 +203,7 @@ impl Audit {
     /// of that minute are summed in one row, which tells the last of them.
     pub(crate) async fn note_device(&self, device: DeviceId, event: Event) {
         let now = Timestamp::now();
-        let event = lock(&self.0.devices).take(device, event.at(now), now);
+        let event = self.0.devices.lock().take(device, event.at(now), now);
         self.note_all(event).await;
     }
 
@@ -212,14 +213,14 @@ impl Audit {
     pub(crate) fn sum_arrival(&self, device: DeviceId, event: Event) -> Option<Event> {
         let key = (event.kind, device, ArrivalRow::Open);
         let now = Timestamp::now();
-        lock(&self.0.arrivals).take(key, event.at(now), now)
+        self.0.arrivals.lock().take(key, event.at(now), now)
     }
 
     /// Notes the end of a connection whose beginning was summed: in one row with the others of that minute.
     pub(crate) fn sum_arrival_end(&self, device: DeviceId, event: Event) {
         let key = (event.kind, device, ArrivalRow::End);
         let now = Timestamp::now();
-        lock(&self.0.arrivals).add(key, event.at(now), now);
+        self.0.arrivals.lock().add(key, event.at(now), now);
     }
 
     /// Opens the log's file anew: after it was rotated.
@@ -244,10 +245,10 @@ impl Audit {
 
     /// Notes the sums of the windows that are over at `now`; of all of them, if that is `None`.
     async fn note_sums(&self, now: Option<Timestamp>) {
-        let failures = lock(&self.0.failures).due(now);
-        let refusals = lock(&self.0.refusals).due(now);
-        let devices = lock(&self.0.devices).due(now);
-        let arrivals = lock(&self.0.arrivals).due(now);
+        let failures = self.0.failures.lock().due(now);
+        let refusals = self.0.refusals.lock().due(now);
+        let devices = self.0.devices.lock().due(now);
+        let arrivals = self.0.arrivals.lock().due(now);
         let due = failures.into_iter().chain(refusals).chain(devices);
         let due = due.chain(arrivals);
         self.note_all(due).await;
@@ -269,10 +270,6 @@ impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audit").finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

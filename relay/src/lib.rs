@@ -29,5 +29,6 @@ mod session;
 mod ssh;
 mod state;
 mod store;
+mod sync;
 mod tunnel;
 mod watch;

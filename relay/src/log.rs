@@ -87,12 +87,13 @@ impl Visit for LogLine<'_, '_> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use holdfast_protocol::escape::is_treacherous;
     use tracing::{error, info, info_span};
 
     use super::*;
+    use crate::sync::Mutex;
 
     /// Forges a line of the log, then drives a terminal, in each way that there is.
     const HOSTILE: &str = "x\n2026-11-22T05:06:07Z  INFO login user=root\r\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2028}\u{e0041}\u{7f}";
@@ -102,7 +103,7 @@ mod tests {
 
     impl Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -116,7 +117,7 @@ mod tests {
         let writer = kept.clone();
         let log = to(move || writer.clone(), EnvFilter::new("trace"), false);
         subscriber::with_default(log, events);
-        let bytes = kept.0.lock().unwrap().clone();
+        let bytes = kept.0.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
 

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
+use crate::sync::Mutex;
 
 /// The kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,7 +82,7 @@ pub(crate) fn forget(source: impl ToString) {
 
 fn books() -> MutexGuard<'static, Books> {
     static BOOKS: LazyLock<Mutex<Books>> = LazyLock::new(Mutex::default);
-    BOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+    BOOKS.lock()
 }
 
 #[cfg(test)]

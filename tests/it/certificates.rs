@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Client, KeyKind, Output, Relay, Site, User, Way, block_on, command, make_key, own_login, run,
-    run_with_input,
+    KeyKind, Output, Relay, Site, SshClient, User, Way, block_on, command, make_key, own_login,
+    run, run_with_input,
 };
 
 /// A certificate authority of ours.
@@ -284,7 +284,7 @@ fn a_hosts_certificate_is_no_users() {
         &fixture.carol,
         &["-h", "-I", "id", "-n", "carol@example.com"],
     );
-    assert!(!block_on(Client::proves_by_certificate(
+    assert!(!block_on(SshClient::proves_by_certificate(
         &fixture.site.relay,
         &fixture.carol
     )));
@@ -294,7 +294,7 @@ fn a_hosts_certificate_is_no_users() {
         "{log}"
     );
     fixture.sign(&[]);
-    assert!(block_on(Client::proves_by_certificate(
+    assert!(block_on(SshClient::proves_by_certificate(
         &fixture.site.relay,
         &fixture.carol
     )));

@@ -11,7 +11,7 @@ use russh::keys::HashAlg;
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Device, KeyKind, Relay, Running, SOON, User, Way, block_on, make_key, needs_program,
+    Device, KeyKind, Relay, Running, SOON, SshClient, User, Way, block_on, make_key, needs_program,
     run, wait_until,
 };
 pub(crate) use peer::Peer;
@@ -92,7 +92,7 @@ fn rsa_signs_with_sha2_only() {
         .exits(255)
         .says("Permission denied (publickey)");
     // OpenSSH's client asks for what the relay says that it takes. This one signs all the same.
-    let proves = |hash| block_on(Client::proves_by_rsa(&relay, &user, hash));
+    let proves = |hash| block_on(SshClient::proves_by_rsa(&relay, &user, hash));
     assert!(proves(Some(HashAlg::Sha512)));
     assert!(!proves(None), "a SHA-1 signature was taken for proof");
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 /// A mutex without poison.
 #[derive(Debug, Default)]
+#[expect(clippy::disallowed_types, reason = "this is the lock")]
 pub struct Mutex<T>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
     /// Returns a mutex that guards `value`.
+    #[expect(clippy::disallowed_types, reason = "this is the lock")]
     pub const fn new(value: T) -> Self {
         Self(std::sync::Mutex::new(value))
     }

@@ -1,11 +1,11 @@
 //! Whether the log can be written, and what follows if not.
 
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use tracing::{error, info};
 
 use super::AuditError;
+use crate::sync::Mutex;
 
 /// The policy for new sessions while the log cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Health {
 
     /// Returns whether new sessions may start: see [`super::Audit::admits`].
     pub(super) fn admits(&self) -> Result<(), AuditError> {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock();
         match self.policy {
             WhenUnwritable::Refuse if broken.iter().any(Option::is_some) => {
                 Err(AuditError::Unwritable)
@@ -70,19 +70,19 @@ impl Health {
     }
 
     pub(super) fn is_broken(&self, place: LogTarget) -> bool {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock();
         broken[place as usize].is_some()
     }
 
     /// Returns the reason why the log cannot be written, if it cannot.
     pub(super) fn fault(&self) -> Option<String> {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock();
         broken.iter().flatten().next().cloned()
     }
 
     /// Notes how the last attempt went, and says a change, and only a change, in the relay's own log.
     pub(super) fn note(&self, place: LogTarget, outcome: Result<(), String>) {
-        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = self.broken.lock();
         let before = &mut broken[place as usize];
         let follows = match self.policy {
             WhenUnwritable::Refuse => "until then new sessions are refused",

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::ids::UserName;
@@ -17,6 +17,7 @@ use crate::bulk::limits::{COPY_TIMEOUT, MAX_COPIES, MAX_COPY};
 use crate::hex::hex;
 use crate::session::input::{Input, InputReceiver};
 use crate::state::random_bytes;
+use crate::sync::Mutex;
 
 /// Room for the files that lie on the relay's disk at a time: one of each user, so that no one takes it all.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +47,7 @@ impl PayloadSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<UserName>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

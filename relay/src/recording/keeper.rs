@@ -3,7 +3,7 @@
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::{RecordingError, Recordings, lock};
+use super::{RecordingError, Recordings};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::recording::limits::{RECORDING_PAGE, RECORDING_TICK};
@@ -42,10 +42,10 @@ impl Recordings {
                 self.judge_later(id);
             }
         }
-        if lock(&self.0.budget).is_short() {
+        if self.0.budget.lock().is_short() {
             // Recordings may have been removed meanwhile.
             let used = self.0.store.recorded_bytes().await?;
-            lock(&self.0.budget).count(used);
+            self.0.budget.lock().count(used);
         }
         let Some(keep) = self.0.settings.keep else {
             return Ok(());

@@ -18,8 +18,8 @@ mod keeper;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
@@ -37,6 +37,7 @@ use crate::store::{
     Durability, NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError,
     recorded_kind,
 };
+use crate::sync::Mutex;
 
 pub(crate) use keeper::run as keep;
 
@@ -184,7 +185,7 @@ impl Recordings {
             begun,
             seen: watched.seen(),
         };
-        lock(&self.0.live).insert(id, watched.clone());
+        self.0.live.lock().insert(id, watched.clone());
         let begun = async {
             let mut tx = self.0.store.begin(Durability::Disk).await?;
             tx.recording_begun(self.0.relay, &new).await?;
@@ -192,7 +193,7 @@ impl Recordings {
         };
         let begun = begun.await;
         if begun.is_err() {
-            lock(&self.0.live).remove(&id);
+            self.0.live.lock().remove(&id);
         }
         begun?;
         Ok((key, watched))
@@ -200,8 +201,8 @@ impl Recordings {
 
     /// Notes that a recording was given up before [`Self::begin`] was done.
     pub(crate) fn not_begun(&self, id: SessionId) {
-        lock(&self.0.live).remove(&id);
-        lock(&self.0.not_held).remove(&id);
+        self.0.live.lock().remove(&id);
+        self.0.not_held.lock().remove(&id);
     }
 
     /// Writes down what has passed so far of a session that goes on.
@@ -265,8 +266,8 @@ impl Recordings {
             tx.commit().await
         };
         let noted = noted.await;
-        lock(&self.0.live).remove(&watched.id);
-        let not_held = lock(&self.0.not_held).remove(&watched.id);
+        self.0.live.lock().remove(&watched.id);
+        let not_held = self.0.not_held.lock().remove(&watched.id);
         noted?;
         self.session_over(watched.id, how.expected).await?;
         match not_held {
@@ -276,7 +277,7 @@ impl Recordings {
     }
 
     fn is_live(&self, id: SessionId) -> bool {
-        lock(&self.0.live).contains_key(&id)
+        self.0.live.lock().contains_key(&id)
     }
 
     /// Returns an event about a recording, with whose session it was.
@@ -298,10 +299,6 @@ impl fmt::Debug for Recordings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recordings").finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

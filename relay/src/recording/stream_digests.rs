@@ -1,6 +1,6 @@
 //! What the relay notes of a session that is recorded: digests of what it passes on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{
@@ -9,6 +9,7 @@ use holdfast_protocol::recording::chain::{
 use holdfast_protocol::recording::record::Stream;
 
 use crate::store::SeenSession;
+use crate::sync::Mutex;
 
 /// The digests of a session's three streams, and of what is sent beside them. Clones share them.
 #[derive(Clone, Debug)]
@@ -126,6 +127,6 @@ impl StreamDigests {
     }
 
     fn lock(&self) -> MutexGuard<'_, Digests> {
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.digests.lock()
     }
 }

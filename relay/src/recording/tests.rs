@@ -628,7 +628,7 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
     bed.upload_all(&device).await;
     assert_eq!(bed.facts().await.row.state, RecordingState::Uploading);
     assert!(
-        lock(&bed.recordings.0.judged).is_empty(),
+        bed.recordings.0.judged.lock().is_empty(),
         "it is judged early"
     );
     watched.pass(Stream::Stdout, b"slow client", 0);

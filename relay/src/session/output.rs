@@ -1,7 +1,7 @@
 //! Where a session's output goes: to an operator's channel, or to bulk work that gathers the output of many sessions.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -10,6 +10,7 @@ use holdfast_protocol::wire::Exit;
 use tokio::sync::mpsc;
 
 use crate::session::limits::BULK_PIECES;
+use crate::sync::Mutex;
 
 /// The reader of an output is gone.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +100,7 @@ impl Gathered {
     /// Returns how the session ended, as far as it has.
     #[must_use]
     pub(crate) fn last(&self) -> Last {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         last.clone()
     }
 }
@@ -111,7 +112,7 @@ impl Gatherer {
 
     /// Notes something of the end, which has a place of its own beside the pieces and never waits.
     fn note(&self, note: impl FnOnce(&mut Last)) -> TakenOutput<'_> {
-        note(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        note(&mut self.last.lock());
         Box::pin(async { Ok(()) })
     }
 }

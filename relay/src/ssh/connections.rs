@@ -1,7 +1,7 @@
 //! The SSH connections that are open, and what each source costs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use super::throttle::{Throttle, ThrottleRefusal};
 use crate::model::source::Source;
 use crate::session::client::ClientId;
 use crate::ssh::limits::MAX_LINGERING_REFUSALS;
+use crate::sync::Mutex;
 
 /// The SSH connections of this relay that are open, and what each source costs.
 #[derive(Debug)]
@@ -59,11 +60,11 @@ impl Connections {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientId, (Source, Guard)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
     pub(super) fn throttle(&self) -> MutexGuard<'_, Throttle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.throttle.lock()
     }
 
     pub(super) fn now(&self) -> Duration {

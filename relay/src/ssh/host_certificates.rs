@@ -2,7 +2,7 @@
 //! cluster's SSH host CA signs them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use holdfast_protocol::ids::DeviceName;
@@ -16,6 +16,7 @@ use super::algorithms;
 use crate::session::client::target::FLEET_DOMAIN;
 use crate::ssh::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::state::{State, random_bytes};
+use crate::sync::Mutex;
 
 /// The configurations of inner connections, by device, each with its host certificate.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(crate) struct HostCertificates {
 impl HostCertificates {
     /// Returns the configuration for a device. Without a certificate, for whatever reason, the bare key is shown.
     pub(super) fn config(&self, state: &State, device: &DeviceName) -> Arc<Config> {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.ready.lock();
         if let Some(config) = ready.get(device) {
             return config.clone();
         }

@@ -2,7 +2,7 @@
 //! (`hostkeys-00@openssh.com`), and a client has it prove those that are new to it (`hostkeys-prove-00@openssh.com`;
 //! both are in section 2.5 of OpenSSH's PROTOCOL file). So clients learn the next key while they trust the present one.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use russh::keys::PrivateKey;
 use russh::keys::signature::Signer as _;
@@ -11,6 +11,7 @@ use russh::keys::ssh_encoding::{Decode as _, Encode as _, Error};
 use crate::model::invalid::Invalid;
 use crate::ssh::limits::MAX_HOST_KEY_PROOFS;
 use crate::state::{State, StateError};
+use crate::sync::Mutex;
 
 /// The request that lists the relay's keys.
 pub(super) const LIST: &str = "hostkeys-00@openssh.com";
@@ -20,13 +21,13 @@ pub(super) const PROVE: &str = "hostkeys-prove-00@openssh.com";
 
 /// The keys that the relay lists: the one that it serves with, and those that the state folder has by now.
 #[derive(Debug)]
-pub(crate) struct HostKeys(RwLock<Arc<[PrivateKey]>>);
+pub(crate) struct HostKeys(Mutex<Arc<[PrivateKey]>>);
 
 impl HostKeys {
     /// Takes the keys that the state was opened with.
     pub(crate) fn new(state: &State) -> Self {
         let keys = [&state.ssh_host].into_iter().chain(&state.ssh_host_next);
-        Self(RwLock::new(keys.cloned().collect()))
+        Self(Mutex::new(keys.cloned().collect()))
     }
 
     /// Reads the keys in the state folder again: `relay ca host-key rotate` changes them beside a relay that serves.
@@ -35,12 +36,12 @@ impl HostKeys {
     /// [`StateError`]: a key cannot be read. The keys that were listed before remain.
     pub(crate) fn reload(&self, state: &State) -> Result<(), StateError> {
         let keys = state.host_keys()?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+        *self.0.lock() = keys.into();
         Ok(())
     }
 
     fn get(&self) -> Arc<[PrivateKey]> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.0.lock();
         keys.clone()
     }
 }
@@ -139,7 +140,7 @@ mod tests {
     }
 
     fn listed(keys: &[PrivateKey]) -> ListedKeys {
-        let keys = HostKeys(RwLock::new(keys.into()));
+        let keys = HostKeys(Mutex::new(keys.into()));
         let mut listed = ListedKeys::default();
         let list = listed.list(&keys).unwrap();
         assert_eq!(list, request(&keys.get()));

@@ -1,6 +1,6 @@
 //! A write transaction as a value: changes, the audit rows that describe them, and one commit for all of it.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName};
@@ -35,7 +35,7 @@ pub(super) struct TxExpiry(Arc<TxExpiryInner>);
 
 #[derive(Default)]
 struct TxExpiryInner {
-    state: std::sync::Mutex<ExpiryState>,
+    state: crate::sync::Mutex<ExpiryState>,
     /// A transaction began that has less time than the one before.
     sooner: Notify,
 }
@@ -199,6 +199,6 @@ impl TxExpiry {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, ExpiryState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }

@@ -14,8 +14,8 @@ pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod uploads;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::SignedRoster;
@@ -28,6 +28,7 @@ use self::socket::NotedIds;
 use self::uploads::UploadHandler;
 use crate::audit::Audit;
 use crate::store::{RelayId, Store};
+use crate::sync::Mutex;
 
 /// The service of tunnels: takes devices in, keeps their tunnels, and knows how each is reached.
 #[derive(Debug)]
@@ -73,10 +74,7 @@ impl ClusterFacts {
     /// Returns the roster that devices get.
     #[must_use]
     pub(crate) fn roster(&self) -> SignedRoster {
-        self.roster
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.roster.lock().clone()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Generation};
@@ -18,6 +18,7 @@ use super::clones::Run;
 use crate::audit::DeviceFacts;
 use crate::clock::Timestamp;
 use crate::store::{Device, TunnelId};
+use crate::sync::Mutex;
 use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
 
 /// An established tunnel.
@@ -125,9 +126,7 @@ impl Tunnel {
     }
 
     fn lock_id(&self) -> MutexGuard<'_, Option<TunnelId>> {
-        self.stored_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.stored_id.lock()
     }
 
     /// Returns when the device was last heard, as far as anybody looked: any datagram counts, because an agent
@@ -199,7 +198,7 @@ impl Tunnel {
 
     /// Queues the device's name for it, if it is another one than it knows.
     pub(crate) fn rename(&self, name: &DeviceName) {
-        let mut known = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.name.lock();
         if *known != *name
             && self
                 .control
@@ -274,7 +273,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Tunnel>>> {
-        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tunnels.lock()
     }
 }
 

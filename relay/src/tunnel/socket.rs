@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
@@ -14,6 +14,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_proto::{ConnectionIdGenerator as _, HashedConnectionIdGenerator};
 
 use crate::store::TunnelId;
+use crate::sync::Mutex;
 use crate::tunnel::limits::{MAX_NOTED_IDS, NOTED_IDS_SLACK};
 
 /// The connection id by which each address spoke last. What is noted is not authenticated: it decides nothing but which
@@ -83,7 +84,7 @@ impl NotedIds {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, TunnelId>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ids.lock()
     }
 }
 

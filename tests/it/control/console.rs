@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{apply, audited};
 use crate::harness::{
-    Client, Relay, Running, SOON, Session, Site, Terminal, User, Way, block_on, own_login,
+    Relay, Running, SOON, Session, Site, SshClient, Terminal, User, Way, block_on, own_login,
     wait_for, wait_until,
 };
 
@@ -206,7 +206,7 @@ fn input_that_is_cut_off_is_no_input() {
     let relay = &site.relay;
     let bob = relay.user("bob", &["admin"]);
     block_on(async {
-        let client = Client::console(relay, &bob).await;
+        let client = SshClient::console(relay, &bob).await;
         let cut = client.exec("apply -f -").await;
         cut.send(&one_role("half")).await;
         cut.close().await;
@@ -228,7 +228,7 @@ fn a_console_channel_from_before_a_lock_runs_nothing() {
     let relay = &site.relay;
     let bob = relay.user("bob", &["admin"]);
     block_on(async {
-        let client = Client::console(relay, &bob).await;
+        let client = SshClient::console(relay, &bob).await;
         let early = client.try_open().await.unwrap();
         // The connection stays for a moment, because a command of it hears its end.
         let mut following = client.exec("audit --follow").await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{role, started, started_on};
 use crate::harness::{
-    Client, Device, Running, SOON, Session, Site, Way, block_on, own_login, run, wait_until,
+    Device, Running, SOON, Session, Site, SshClient, Way, block_on, own_login, run, wait_until,
 };
 
 const WHY: &str = "laptop reported stolen";
@@ -171,7 +171,7 @@ fn a_channel_that_was_opened_before_the_lock_starts_nothing() {
     let bob = site.relay.user("bob", &["operator"]);
     for way in Way::BOTH {
         block_on(async {
-            let client = Client::connect(&site.relay, &bob, way, "kitchen-cam").await;
+            let client = SshClient::connect(&site.relay, &bob, way, "kitchen-cam").await;
             let early = client.try_open().await.unwrap();
             let late = client.try_open().await.unwrap();
             let lock = ["lock", "login", &own_login(), "--message", WHY];

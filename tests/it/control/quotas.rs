@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{audited, role, started};
 use crate::harness::{
-    Client, Running, SOON, Site, Way, block_on, command, own_login, run, wait_until,
+    Running, SOON, Site, SshClient, Way, block_on, command, own_login, run, wait_until,
 };
 
 const CONNECTIONS: &str = "too many concurrent connections for user \"bob\" (max 2)";
@@ -78,7 +78,7 @@ fn a_channel_too_many_is_refused() {
     role(&site.relay, "tech", "limits = { max_channels = 2 }");
     let bob = site.relay.user("bob", &["tech"]);
     block_on(async {
-        let client = Client::connect(&site.relay, &bob, Way::Direct, "kitchen-cam").await;
+        let client = SshClient::connect(&site.relay, &bob, Way::Direct, "kitchen-cam").await;
         for _ in 0..3 {
             let mut sessions = Vec::new();
             for _ in 0..2 {

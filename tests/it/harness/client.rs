@@ -34,13 +34,13 @@ async fn proved(relay: &Relay, user: &User, name: &str) -> Handle<AnyKey> {
 }
 
 /// An authenticated connection whose sessions are a device's.
-pub(crate) struct Client {
+pub(crate) struct SshClient {
     inner: Handle<AnyKey>,
     /// The connection that carries `inner` on the jump way.
     _outer: Option<Handle<AnyKey>>,
 }
 
-impl Client {
+impl SshClient {
     pub(crate) async fn connect(relay: &Relay, user: &User, way: Way, device: &str) -> Self {
         let login = own_login();
         let name = match way {
@@ -111,7 +111,7 @@ impl Client {
     }
 }
 
-impl Client {
+impl SshClient {
     /// Opens a session channel on which nothing is started; `None` if it is refused.
     pub(crate) async fn try_open(&self) -> Option<Channel<Msg>> {
         self.inner.channel_open_session().await.ok()

@@ -1,6 +1,6 @@
 //! What most tests need: a relay, an administrator, and a device that is online.
 
-use super::{Client, Device, Output, Relay, Running, Terminal, Way, own_login, run};
+use super::{Device, Output, Relay, Running, SshClient, Terminal, Way, own_login, run};
 
 pub(crate) struct Site {
     pub(crate) alice: super::User,
@@ -58,7 +58,7 @@ impl Site {
     }
 
     /// A client that can do what OpenSSH's can't.
-    pub(crate) async fn client(&self, way: Way) -> Client {
-        Client::connect(&self.relay, &self.alice, way, self.device.name()).await
+    pub(crate) async fn client(&self, way: Way) -> SshClient {
+        SshClient::connect(&self.relay, &self.alice, way, self.device.name()).await
     }
 }

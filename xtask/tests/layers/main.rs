@@ -38,8 +38,8 @@ const RELAY: [&[&str]; 13] = [
     &["access", "store"],
 ];
 
-/// The modules that every layer may import: nouns, bounds, time, and the state folder.
-const FOUNDATION: [&str; 9] = [
+/// The modules that every layer may import: nouns, bounds, time, locks, and the state folder.
+const FOUNDATION: [&str; 10] = [
     "clock",
     "hex",
     "json",
@@ -49,6 +49,7 @@ const FOUNDATION: [&str; 9] = [
     "model",
     "output",
     "state",
+    "sync",
 ];
 
 /// The agent's top-level modules, in the same way.

@@ -36,16 +36,13 @@ const BY_CONVENTION: [&str; 3] = ["Args", "Cli", "Row"];
 
 /// Names that are defined more than once, with the reason. One that no longer is has to be taken out.
 const EXCEPTIONS: [(&str, &str); 10] = [
-    (
-        "Client",
-        "the relay's side of a client, and a client that a test runs",
-    ),
     ("Command", "the commands of each of the three programs"),
     (
         "Device",
         "the relay's row of a device, and a device that a test runs",
     ),
     ("Event", "an event of the audit log, and one of a recording"),
+    ("Mutex", "the lock of the relay, and the lock of the agent"),
     ("OnDisconnect", "as a role has it, and as it is sent"),
     (
         "Output",

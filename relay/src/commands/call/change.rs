@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::{AuditEntry, Durability, Store, StoreError, Tx};
+use crate::sync::Mutex;
 
 /// The audit row of a command, which the command's first transaction writes. The default is of a command without one.
 #[derive(Clone, Default)]
@@ -38,7 +39,7 @@ impl CommandRow {
     }
 
     fn take(&self) -> Option<AuditEntry> {
-        let mut entry = self.0.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entry = self.0.entry.lock();
         entry.take()
     }
 }

@@ -1,6 +1,6 @@
 //! `export`: a recording in a format that other programs read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, Stream};
@@ -19,6 +19,7 @@ use crate::recording::export::{
 };
 use crate::session::registry::console::Shows;
 use crate::store::RecordingFacts;
+use crate::sync::Mutex;
 
 /// A recorded session for other programs
 #[derive(Clone, Debug, clap::Args)]
@@ -107,7 +108,7 @@ async fn run(
     let (tampered, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
     if args.format == Format::Txt {
         let (mut rest, ran) = {
-            let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut plain = plain.lock();
             let (plain, ran) = std::mem::take(&mut *plain);
             (plain.finish(), ran)
         };
@@ -147,12 +148,12 @@ async fn pass(
             (Format::Json, Part::Record(record, mark)) => json_line(micros, record, mark, &title),
             (Format::Json, Part::Damage(at)) => damage_line(micros, at),
             (Format::Txt, Part::Record(record, mark)) => {
-                let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut plain = plain.lock();
                 plain.1.handle(micros, record);
                 joined(&plain.0.lines(record, mark)).into_bytes()
             }
             (Format::Txt, Part::Damage(at)) => {
-                let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut plain = plain.lock();
                 joined(&plain.0.damage(at)).into_bytes()
             }
             (Format::Raw, Part::Record(record, _)) if holds(record, wanted) => {

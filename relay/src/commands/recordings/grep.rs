@@ -1,6 +1,6 @@
 //! Looking for a text in what was shown.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::Event as Recorded;
@@ -15,6 +15,7 @@ use crate::recording::export::{Plain, Title, content_end_text, tampered_text};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
+use crate::sync::Mutex;
 
 /// The exit statuses beside [`DONE`], which are those of grep. They are relied upon.
 const NOT_FOUND: u8 = 1;
@@ -134,12 +135,12 @@ async fn search(
     let opened = context.facts.archive.open(facts).await;
     said.tampered.clone_from(&opened.tampered);
     let mut hits = opened.read(move |micros, part| {
-        let mut plain = reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = reading.lock();
         plain.1 = micros;
         if let Part::Record(record, _) = part
             && let Recorded::ContentEnds(ends) = &record.event
         {
-            let mut cut = cutting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cut = cutting.lock();
             // One for each stream, whatever else a recording says.
             cut.truncate(2);
             cut.push(format!("[{}]", content_end_text(ends)));
@@ -168,7 +169,7 @@ async fn search(
         }
     }
     let (rest, micros) = {
-        let mut plain = plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = plain.lock();
         (std::mem::take(&mut plain.0).finish(), plain.1)
     };
     let rest: Vec<String> = rest
@@ -179,7 +180,7 @@ async fn search(
         said.begin(&mut found).await?;
         said.hits(micros, &rest).await?;
     }
-    let cut = std::mem::take(&mut *cut.lock().unwrap_or_else(PoisonError::into_inner));
+    let cut = std::mem::take(&mut *cut.lock());
     if found {
         said.remarks(micros, &cut).await?;
     }

@@ -1,7 +1,7 @@
 //! One recording in full, and its verification.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
@@ -18,6 +18,7 @@ use crate::recording::export::forwards::ShownForwards;
 use crate::recording::export::ran::Ran;
 use crate::recording::verify::{COUNTED, VerdictText};
 use crate::store::{RecordingFacts, RecordingState};
+use crate::sync::Mutex;
 
 /// The exit statuses of `verify`, beside [`DONE`] and the one of every failure. They are relied upon.
 const NOT_PROVED: u8 = 3;
@@ -168,7 +169,7 @@ async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownFo
     let reading = found.clone();
     let opened = context.facts.archive.open(facts.clone()).await;
     let mut read = opened.read(move |micros, part| {
-        let mut found = reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = reading.lock();
         match part {
             Part::Record(record, _) => {
                 found.0.handle(micros, record);
@@ -187,7 +188,7 @@ async fn looked_into(facts: &RecordingFacts, context: &Context) -> (Ran, ShownFo
             whole = end.is_ok();
         }
     }
-    let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = found.lock();
     let (mut ran, forwards) = found.clone();
     if !whole && ran.commands_unavailable.is_none() {
         ran.commands_unavailable = Some("the recording cannot be read to its end".to_owned());

@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::recording::limits::{MAX_INVENTORIES, MAX_INVENTORY_ROWS};
-use crate::recording::{RecordingError, Recordings, lock};
+use crate::recording::{RecordingError, Recordings};
 
 /// The inventories that may still come on a tunnel. Its streams share it.
 #[derive(Clone, Debug)]
@@ -117,9 +117,9 @@ impl Recordings {
     /// Settles a recording that its device does not hold. While its session runs here, that waits.
     async fn not_held(&self, id: SessionId, why: SegmentLost) -> Result<(), RecordingError> {
         {
-            let live = lock(&self.0.live);
+            let live = self.0.live.lock();
             if live.contains_key(&id) {
-                lock(&self.0.not_held).insert(id, why);
+                self.0.not_held.lock().insert(id, why);
                 return Ok(());
             }
         }

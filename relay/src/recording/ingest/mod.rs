@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use super::objects::Objects;
 use super::verify::{self, CONTENT_NOT_KEPT, Findings};
-use super::{RecordingError, Recordings, lock};
+use super::{RecordingError, Recordings};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::log_limit::{self, LimitedLine};
@@ -137,7 +137,7 @@ impl Recordings {
 
     /// Forgets a recording that is not in use.
     pub(super) fn forget(&self, id: SessionId) {
-        let mut slots = lock(&self.0.slots);
+        let mut slots = self.0.slots.lock();
         // Others get theirs under the same lock: with one reference, which is the table's, it is not in use.
         if slots
             .get(&id)
@@ -149,13 +149,13 @@ impl Recordings {
 
     /// Makes the verdict on a recording, in a task of its own.
     pub(super) fn judge_later(&self, id: SessionId) {
-        if !lock(&self.0.judged).insert(id) {
+        if !self.0.judged.lock().insert(id) {
             return;
         }
         let recordings = self.clone();
         tokio::spawn(async move {
             let judged = recordings.judge(id).await;
-            lock(&recordings.0.judged).remove(&id);
+            recordings.0.judged.lock().remove(&id);
             if let Err(error) = judged {
                 warn!(recording = %id, %error, "a recording cannot be checked: trying again in a minute");
             }
@@ -231,7 +231,7 @@ impl Recordings {
 
     /// Returns the place of a recording in memory. A reference keeps it there.
     pub(super) fn slot(&self, id: SessionId) -> Arc<UploadSlot> {
-        lock(&self.0.slots).entry(id).or_default().clone()
+        self.0.slots.lock().entry(id).or_default().clone()
     }
 
     async fn load<'e>(
@@ -360,7 +360,7 @@ impl Recordings {
             return Ok(allowed);
         }
         // In this order: a session that ends meanwhile has its counts in the store before it is no longer here.
-        let watched = lock(&self.0.live).get(&entry.id).cloned();
+        let watched = self.0.live.lock().get(&entry.id).cloned();
         let Some(mut facts) = self.0.store.recording(entry.id).await? else {
             return Ok(0);
         };
@@ -397,7 +397,7 @@ impl Recordings {
             after: after.max(entry.claimed),
             segment: offer.length,
         };
-        let claimed = lock(&self.0.budget).claim(claim, free);
+        let claimed = self.0.budget.lock().claim(claim, free);
         let NoRoom { shortage, is_new } = match claimed {
             Ok(()) => {
                 entry.claimed = claim.after;

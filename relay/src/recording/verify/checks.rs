@@ -2,12 +2,13 @@
 //! ones, keeps no other's waiting longer than one check.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::recording::{RecordingError, lock};
+use crate::recording::RecordingError;
+use crate::sync::Mutex;
 
 /// The places for checks.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Checks {
             permits: None,
         };
         let own = {
-            let mut devices = lock(&self.devices);
+            let mut devices = self.devices.lock();
             let one = || Arc::new(Semaphore::new(1));
             devices.entry(device).or_insert_with(one).clone()
         };
@@ -60,7 +61,7 @@ impl Checks {
 impl Drop for CheckTurn<'_> {
     fn drop(&mut self) {
         self.permits = None;
-        let mut devices = lock(&self.checks.devices);
+        let mut devices = self.checks.devices.lock();
         // Others get theirs under the same lock: with one reference, which is the table's, nothing waits.
         if devices
             .get(&self.device)
@@ -99,7 +100,7 @@ mod tests {
         for turn in flood {
             turn.await.unwrap();
         }
-        assert!(lock(&checks.devices).is_empty());
+        assert!(checks.devices.lock().is_empty());
     }
 
     #[tokio::test]

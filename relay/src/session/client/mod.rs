@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use crate::session::client::forwards::Forwards;
 use crate::session::client::lease::Lease;
 use crate::session::client::target::SshTarget;
 use crate::session::ending::{Cause, Ending};
+use crate::sync::Mutex;
 
 /// Identifies a client for as long as this relay runs. What runs inside a client's jumps has the identifier of that
 /// client.
@@ -127,7 +128,7 @@ impl Client {
 
     /// Notes that it may stay: with this slot, and as long as it is not idle.
     pub(crate) fn admitted(&self, lease: Lease, idle: policy::Idle) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        *self.lease.lock() = Some(lease);
         // What a change of access has set in the meantime is newer.
         self.idle.send_if_modified(|known| {
             let first = known.is_none();
@@ -149,7 +150,7 @@ impl Client {
     /// Takes its slot, to give it back.
     #[must_use]
     pub(crate) fn take_lease(&self) -> Option<Lease> {
-        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lease = self.lease.lock();
         lease.take()
     }
 
@@ -300,6 +301,6 @@ impl Clients {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClientId, Arc<Client>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 }

@@ -16,7 +16,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -32,6 +32,7 @@ use crate::session::limits::{
     CONNECTION_LOADED, CONNECTION_QUEUE, MESSAGE_CHUNK, MESSAGE_OVERHEAD, SHARED_WINDOW,
     SMALL_MESSAGE, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_QUEUE, TRICKLE_WINDOW,
 };
+use crate::sync::Mutex;
 
 /// The free part of the budget when a queue is no longer loaded.
 #[expect(clippy::cast_possible_truncation, reason = "both are a few MiB")]
@@ -338,17 +339,17 @@ impl Chunk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<BytesMut>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
 impl InputShared {
     fn last(&self) -> MutexGuard<'_, Option<Arc<Chunk>>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock()
     }
 
     fn untaken(&self) -> MutexGuard<'_, Instant> {
-        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.untaken.lock()
     }
 }
 

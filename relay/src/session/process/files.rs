@@ -1,7 +1,5 @@
 //! What an sftp session does with files, from the splice to the audit log.
 
-use std::sync::{Mutex, PoisonError};
-
 use holdfast_protocol::sftp::{Followed, Follower};
 use tracing::warn;
 
@@ -11,6 +9,7 @@ use crate::session::registry::LiveSession;
 use crate::session::report::Report;
 use crate::session::sftp::Booked;
 use crate::session::sftp::ahead::Ahead;
+use crate::sync::Mutex;
 
 /// The file operations of an sftp session, for the audit log; nothing of any other session.
 pub(crate) struct Files<'a> {
@@ -65,7 +64,7 @@ impl<'a> Files<'a> {
             return;
         };
         let (seen, unseen): (Vec<Followed>, u64) = {
-            let mut follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut follower = follower.lock();
             what(&mut follower);
             let seen = std::iter::from_fn(|| follower.poll()).collect();
             (seen, follower.take_unseen())

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use holdfast_protocol::ids::{SessionId, UserName};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::session::ending::Ending;
 use crate::session::refusal::Refusal;
 use crate::session::registry::Live;
 use crate::store::{ConsoleRow, UserId};
+use crate::sync::Mutex;
 
 /// Returns whether a user may run a command, by the roles that count from where they are.
 pub(crate) type ConsoleCondition = Box<dyn Fn(&Subject) -> bool + Send + Sync>;
@@ -79,13 +80,13 @@ impl ConsoleStream {
     /// Notes the owner of the one recording that it shows; `None`: no current user.
     pub(crate) fn shows_only(&self, user: Option<UserId>) {
         let shows = user.map_or(Shows::All, Shows::Of);
-        *self.shows.lock().unwrap_or_else(PoisonError::into_inner) = shows;
+        *self.shows.lock() = shows;
     }
 
     /// Returns whether it may go on, by the roles that count now from where the user is.
     #[must_use]
     pub(crate) fn may_go_on(&self, now: &Subject) -> bool {
-        let shows = self.shows.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows = self.shows.lock();
         (self.need)(now) && shows.is_allowed(now)
     }
 

@@ -8,7 +8,7 @@ pub(crate) mod publish;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 use holdfast_protocol::ids::{Login, SessionId};
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,7 @@ use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::destination::Destination;
 use crate::session::registry::life::{Activity, Life};
 use crate::store::SessionFacts;
+use crate::sync::Mutex;
 
 /// One live session.
 #[derive(Debug)]
@@ -198,11 +199,11 @@ impl Live {
     }
 
     fn lock_consoles(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ConsoleStream>>> {
-        self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.consoles.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<LiveSession>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock()
     }
 }
 

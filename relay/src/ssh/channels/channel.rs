@@ -1,6 +1,6 @@
 //! One session channel, between its opening and the request that starts something on it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::limits::{
@@ -16,6 +16,7 @@ use crate::session::client::target::SshTarget;
 use crate::session::forward::channel::ChannelOpener;
 use crate::session::input::{InputReceiver, InputSender};
 use crate::ssh::limits::{MAX_CHANNEL_SENTENCES, MAX_ENV_REQUESTS, MAX_SHOWN_VARIABLE};
+use crate::sync::Mutex;
 
 /// The result of the decision at a channel's opening. It is set before the channel is confirmed, and taken once.
 #[derive(Debug, Default)]
@@ -89,7 +90,7 @@ impl Opening {
     }
 
     fn lock(&self) -> MutexGuard<'_, FoundChannel> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

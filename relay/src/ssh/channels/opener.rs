@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use russh::server::{ChannelOpenHandle, Handle};
@@ -14,6 +14,7 @@ use super::outlet::Outlet;
 use crate::session::forward::channel::{ChannelOpener, NotOpened, OpenReply, TakenChannel};
 use crate::session::input::InputReceiver;
 use crate::session::registry::destination::Endpoint;
+use crate::sync::Mutex;
 
 /// Channels that the relay has opened: their input, until it is taken for the forward that they are for.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Confirmed {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, InputReceiver>> {
-        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inputs.lock()
     }
 }
 

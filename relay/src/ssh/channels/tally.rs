@@ -1,11 +1,12 @@
 //! How many channels a client has: those of its SSH connection, and those of the connections inside its jumps. A jump
 //! and the first channel inside it count as one, because each is of no use without the other.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use crate::session::limits::{MAX_CHANNELS, MAX_FORWARDS};
 use crate::session::refusal::Refusal;
 use crate::ssh::channels::Purpose;
+use crate::sync::Mutex;
 
 /// The channels of a client.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,7 @@ impl Tally {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChannelTally> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a connection offered as proof before it authenticated, or did not.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use crate::audit::{Event, EventKind};
 use crate::ssh::limits::{MAX_TRIED, MAX_TRIED_NAME};
+use crate::sync::Mutex;
 
 /// The offers of one connection.
 #[derive(Debug, Default)]
@@ -65,7 +66,7 @@ impl Attempts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tried> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,7 +4,7 @@
 //! a feed of changes replaces where the database has one (`LISTEN` in Postgres): the callers stay as they are.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
@@ -15,6 +15,7 @@ use super::roles::role_of;
 use super::users::{self, Head};
 use crate::model::snapshot::{DamagedRole, PolicyPeople, PolicySnapshot, Revocations};
 use crate::store::{Store, StoreError, meta};
+use crate::sync::Mutex;
 
 /// The newest snapshot that this process has read. Cloning it is cheap and shares it.
 #[derive(Clone, Default)]
@@ -152,7 +153,7 @@ impl PolicyCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.newest.lock()
     }
 }
 

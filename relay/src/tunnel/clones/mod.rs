@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use holdfast_protocol::ids::DeviceId;
 use holdfast_protocol::wire::Instance;
@@ -18,6 +17,7 @@ use holdfast_protocol::wire::Instance;
 use crate::clock::Timestamp;
 use crate::model::limits::CLONE_MEMORY;
 use crate::store::ClonePair;
+use crate::sync::Mutex;
 use crate::tunnel::limits::{CLONE_NOTE, CLONE_RETURNS, MAX_CLONE_RUNS};
 
 /// The policy for the second of two machines.
@@ -298,7 +298,7 @@ impl Clones {
 
     /// Takes a device's `Hello`, as [`CloneWatch::hello`]. Devices are members, so their number is bounded.
     pub(crate) fn hello(&self, device: DeviceId, run: Run, holder: Option<Run>) -> Verdict {
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.devices.lock();
         let watch = devices.entry(device).or_default();
         watch.hello(Timestamp::now(), run, holder, self.policy)
     }
@@ -306,7 +306,7 @@ impl Clones {
     /// Returns the two machines of a device that has been two lately.
     #[must_use]
     pub(crate) fn pair(&self, device: DeviceId) -> Option<ClonePair> {
-        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let devices = self.devices.lock();
         devices.get(&device)?.pair(Timestamp::now())
     }
 }

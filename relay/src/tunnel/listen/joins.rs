@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
+use crate::sync::Mutex;
 use crate::tunnel::limits::{MAX_JOINS, MAX_JOINS_OF_SOURCE};
 
 /// The joins under way, by source.
@@ -47,7 +48,7 @@ impl<S: Hash + Eq + Copy> Joins<S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<S, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

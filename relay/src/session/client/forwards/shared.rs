@@ -2,9 +2,11 @@
 //! want it, while the others wait for the same answer.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::watch;
+
+use crate::sync::Mutex;
 
 /// A thing that is shared.
 pub(in crate::session) trait LogShare {
@@ -122,7 +124,7 @@ impl<T: LogShare, E> SharedLog<T, E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, LogState<T, E>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

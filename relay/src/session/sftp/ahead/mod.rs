@@ -16,7 +16,7 @@ mod reads;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_protocol::limits::{MAX_SFTP_OPEN, MAX_SFTP_PREFIX};
@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 use self::reads::{Guess, forget};
 use super::puts::{Closed, Heard, Puts};
 use crate::session::limits::MAX_SFTP_CLOSING;
+use crate::sync::Mutex;
 
 /// Requests that change nothing: `LSTAT`, `FSTAT`, `OPENDIR`, `READDIR`, `REALPATH`, `STAT`, `READLINK`.
 const LOOKS: [u8; 7] = [7, 8, 11, 12, 16, 17, 19];
@@ -150,7 +151,7 @@ impl Ahead {
     }
 
     fn lock(&self) -> MutexGuard<'_, AheadState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
