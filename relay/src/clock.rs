@@ -4,7 +4,13 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::count::Count;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+/// Returns the present moment of the clock that never goes back, which timers wait by and which a test may stop.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
 
 /// Sleeps; for ever, if that is `None`.
 pub(crate) async fn rest(span: Option<Duration>) {
@@ -26,6 +32,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 impl Timestamp {
     /// Returns the wall clock now.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{LazyLock, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::clock;
 use crate::limits::{LOG_LINES, LOG_LINES_OF_SOURCE, LOG_WINDOW};
 use crate::sync::Mutex;
 
@@ -70,7 +73,7 @@ impl Books {
 /// Returns whether a line may be written that `source` caused, and how many like it were left out before.
 #[must_use]
 pub(crate) fn admits(line: LimitedLine, source: impl ToString) -> Option<LeftOut> {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static BEGAN: LazyLock<Instant> = LazyLock::new(clock::instant);
     books().admits(line, &source.to_string(), BEGAN.elapsed())
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,7 +15,7 @@ use crate::audit::limits::{
     AUDIT_PAGE, AUDIT_PROBE, AUDIT_REMOVAL, AUDIT_REMOVAL_PAUSE, AUDIT_REMOVAL_ROWS,
     AUDIT_SUM_POLL, AUDIT_TIMEOUT,
 };
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::limits::STORE_POLL;
 use crate::store::{AuditFilter, AuditRemoved, Durability, Store, StoreError};
 
@@ -144,7 +144,7 @@ async fn on_thread<T: Send + 'static>(
 ) -> std::io::Result<T> {
     let mut sink = sink.clone().lock_owned().await;
     let mut done = tokio::task::spawn_blocking(move || work(&mut sink));
-    let deadline = Instant::now() + AUDIT_TIMEOUT;
+    let deadline = clock::instant() + AUDIT_TIMEOUT;
     let done = tokio::select! {
         done = &mut done => done,
         () = sleep_until(deadline) => {

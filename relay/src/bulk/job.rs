@@ -8,13 +8,14 @@ use bytes::Bytes;
 use holdfast_protocol::ids::Login;
 use holdfast_protocol::wire::{Exit, SFTP};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::BulkCaller;
 use super::copy::{Copy, Put};
 use super::lines::{Beginning, DeviceLines, Line};
 use super::outcome::BulkOutcome;
+use crate::clock;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::request::ProcessRequest;
 use crate::session::admission::Opened;
@@ -65,7 +66,7 @@ type Ended = (Option<Exit>, Option<String>);
 impl Job {
     /// Does it in a task of its own, which tidies up when it is not wanted any more.
     pub(super) async fn guarded(self) -> BulkOutcome {
-        let (device, began) = (self.device.name.clone(), Instant::now());
+        let (device, began) = (self.device.name.clone(), clock::instant());
         let done = tokio::spawn(self.run()).await;
         let ((exit, note), kept) = done.unwrap_or_else(|_| {
             let note = "the relay failed: see its log".to_owned();

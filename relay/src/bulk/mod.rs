@@ -18,7 +18,7 @@ use std::sync::Arc;
 use holdfast_protocol::ids::Login;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::job::Job;
@@ -29,7 +29,7 @@ use crate::access::decision::{self, Facts};
 use crate::access::policy::{Ability, Subject};
 use crate::access::selector::Selector;
 use crate::bulk::limits::{BULK_LINES, BULK_POLL, MAX_BULK_PARALLEL};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::output::{DONE, FAILED, Out};
 use crate::session::Sessions;
 use crate::session::client::Client;
@@ -86,7 +86,7 @@ pub(crate) async fn work(
     // With more sessions than the user may have, those that come too late would only be refused.
     let most = subject.terms().limits.max_sessions;
     let most = most.map_or(MAX_BULK_PARALLEL, |most| most.get() as usize);
-    let turns = Scheduler::new(devices, order.pace.within(most), Instant::now());
+    let turns = Scheduler::new(devices, order.pace.within(most), clock::instant());
     let outcomes = run(caller, order, turns, screen).await;
     Ok(match outcomes {
         Ok(true) => DONE,
@@ -185,7 +185,7 @@ async fn run(
             }
             _ = poll.tick() => {
                 let registry = &caller.sessions.tunnels.registry;
-                turns.look(|device| registry.get(device).is_some(), Instant::now());
+                turns.look(|device| registry.get(device).is_some(), clock::instant());
                 screen.progress(running.len(), turns.waiting()).await?;
             }
         }

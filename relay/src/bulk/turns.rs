@@ -91,6 +91,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::access::tests::fixture;
+    use crate::clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn no_more_run_at_a_time_than_the_pace_allows() {
-        let mut turns = Scheduler::new(devices(5), pace(2, None), Instant::now());
+        let mut turns = Scheduler::new(devices(5), pace(2, None), clock::instant());
         assert!(turns.next(0).is_some() && turns.next(1).is_some());
         assert!(turns.next(2).is_none() && !turns.is_over());
         assert!((0..3).all(|_| turns.next(1).is_some()));
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn offline_device_is_awaited_and_then_served() {
-        let now = Instant::now();
+        let now = clock::instant();
         let devices = devices(3);
         let ids: Vec<_> = devices.iter().map(|device| device.id).collect();
         let mut turns = Scheduler::new(devices, pace(9, Some(SECOND * 10)), now);

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::limits::{FIRST_START_POLL, FIRST_START_QUIET, FIRST_START_TIMEOUT};
+use crate::clock;
 use crate::output::complain;
 use crate::state::{State, StateError};
 use crate::store::{Store, StoreError, meta};
@@ -21,7 +23,7 @@ impl<'d> FirstStart<'d> {
     pub(super) fn on(dir: &'d Path) -> Self {
         Self {
             dir,
-            began: Instant::now(),
+            began: clock::instant(),
             has_said: false,
         }
     }

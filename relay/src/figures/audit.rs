@@ -5,10 +5,10 @@
     reason = "a test writes for who runs it, and may end when that fails"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::audit::{Actor, Audit, DeviceFacts, Event, EventKind, WhenUnwritable};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::store::{AuditEntry, AuditFilter, AuditKey, Store};
 use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
 
@@ -40,7 +40,7 @@ fn a_page_of_a_million_events() {
 }
 
 async fn fill(store: &Store) {
-    let began = Instant::now();
+    let began = clock::instant();
     for batch in 0..ROWS / 1_000 {
         let entries: Vec<AuditEntry> = (0..1_000).map(|n| entry(batch * 1_000 + n)).collect();
         store
@@ -195,12 +195,12 @@ fn filters() -> Vec<(&'static str, AuditFilter)> {
 async fn worst_page(store: &Store, filter: &AuditFilter) -> Duration {
     let mut worst = Duration::ZERO;
     for _ in 0..5 {
-        let began = Instant::now();
+        let began = clock::instant();
         let head = store.audit_head().await.unwrap();
         let from = store.audit_newest(filter, head, PAGE).await.unwrap();
         store.audit_page(filter, from, head, PAGE).await.unwrap();
         worst = worst.max(began.elapsed());
-        let began = Instant::now();
+        let began = clock::instant();
         store
             .audit_page(filter, AuditKey::START, head, PAGE)
             .await
@@ -214,7 +214,7 @@ async fn record(store: &Store) {
     let audit = Audit::open(store.clone(), None, WhenUnwritable::Refuse);
     let mut alone: Vec<Duration> = Vec::new();
     for _ in 0..200 {
-        let began = Instant::now();
+        let began = clock::instant();
         audit.record(Event::exec(b"uptime")).await.unwrap();
         alone.push(began.elapsed());
     }
@@ -224,7 +224,7 @@ async fn record(store: &Store) {
         millis(alone[100]),
         millis(alone[197])
     );
-    let began = Instant::now();
+    let began = clock::instant();
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let audit = audit.clone();

@@ -6,11 +6,11 @@
 )]
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::access::decision::{Facts, reach};
 use crate::access::policy::{Ability, Subject};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::model::device::Presence;
 use crate::model::quota::Quota;
 use crate::model::role::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
@@ -44,7 +44,7 @@ fn decisions() {
     };
     let (device, login) = (device(), Login::new("pi").unwrap());
     let mut allowed = 0_u32;
-    let began = Instant::now();
+    let began = clock::instant();
     for _ in 0..DECISIONS {
         let facts = Facts {
             subject: &subject,
@@ -84,7 +84,7 @@ async fn leases() {
     for number in LIVE..LIVE + LEASES {
         // This client has twenty already.
         let lease = lease(number, format!("user-{}", number % 500));
-        let began = Instant::now();
+        let began = clock::instant();
         take(&store, &lease, 100).await;
         release(&store, relay, number).await;
         both.push(began.elapsed());

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::stream::Guard;
 use super::throttle::{Throttle, ThrottleRefusal};
+use crate::clock;
 use crate::model::source::Source;
 use crate::session::client::ClientId;
 use crate::ssh::limits::MAX_LINGERING_REFUSALS;
@@ -32,7 +34,7 @@ impl Connections {
             open: Mutex::default(),
             throttle: Mutex::new(Throttle::new(exempt)),
             lingering: Arc::new(Semaphore::new(MAX_LINGERING_REFUSALS)),
-            began: Instant::now(),
+            began: clock::instant(),
         }
     }
 

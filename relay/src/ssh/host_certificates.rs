@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use holdfast_protocol::ids::DeviceName;
 use russh::MethodKind;
@@ -13,6 +12,7 @@ use russh::server::Config;
 use tracing::warn;
 
 use super::algorithms;
+use crate::clock::Timestamp;
 use crate::session::client::target::FLEET_DOMAIN;
 use crate::ssh::limits::{HOST_CERTIFICATE_LIFETIME, MAX_HOST_CERTIFICATES};
 use crate::state::{State, random_bytes};
@@ -57,9 +57,7 @@ pub(crate) fn certificates(state: &State, whose: &str, names: &[String]) -> Vec<
 
 /// Makes a host certificate for these names, by the cluster's SSH host CA.
 fn certify(state: &State, whose: &str, names: &[String]) -> Result<Certificate, Error> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = Timestamp::now().since(Timestamp(0)).as_secs();
     // An hour in the past, for clients whose clock is behind.
     let (from, to) = (
         now.saturating_sub(3600),

@@ -16,6 +16,7 @@ use super::algorithms;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
 use super::stream::{Guard, GuardedStream};
+use crate::clock;
 use crate::model::source::Source;
 use crate::ssh::Front;
 use crate::ssh::limits::{PENALTY_FAILED, REFUSAL_LINGER};
@@ -138,7 +139,7 @@ async fn converse(
         let _ = stream.set_nodelay(true);
     }
     let grace = front.login_grace;
-    let deadline = tokio::time::Instant::now() + grace;
+    let deadline = clock::instant() + grace;
     let guarded = GuardedStream::new(stream, connection.guard().clone());
     let handler = Handler::outer(front.clone(), connection.clone(), source);
     let attempts = handler.attempts();

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backend::write_queue::BatchWriter;
 use super::entry::{self, AuditEntry};
 use super::{Durability, Store, StoreError};
+use crate::clock;
 
 /// A write transaction. It is the only writer for as long as it is open, and never fails half-way for a lock. Dropped
 /// without a commit, it takes back everything; so does one that has not begun a statement for
@@ -148,7 +149,7 @@ impl Tx {
 impl TxExpiry {
     /// Begins the time of a transaction.
     fn begin(&self, writer: &Arc<TxWriter>, timeout: Duration) {
-        let over = Instant::now() + timeout;
+        let over = clock::instant() + timeout;
         let mut state = self.state();
         state.last = Some((Arc::downgrade(writer), over));
         match state.looks {
@@ -164,7 +165,7 @@ impl TxExpiry {
     /// Restarts the time of the open transaction. The task finds that out when the old time is over.
     fn extend(&self, timeout: Duration) {
         if let Some((_, over)) = &mut self.state().last {
-            *over = Instant::now() + timeout;
+            *over = clock::instant() + timeout;
         }
     }
 
@@ -194,7 +195,7 @@ impl TxExpiry {
     /// Returns the transaction whose time is over.
     fn expired(&self) -> Option<Arc<TxWriter>> {
         let mut state = self.state();
-        let (writer, _) = state.last.take_if(|(_, over)| *over <= Instant::now())?;
+        let (writer, _) = state.last.take_if(|(_, over)| *over <= clock::instant())?;
         writer.upgrade()
     }
 

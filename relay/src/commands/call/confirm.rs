@@ -1,9 +1,9 @@
 //! Waiting until a change is in force: a command that takes something away is done when every living relay
 //! has acted on it, and not when the store has it.
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::commands::limits::{CONFIRM_POLL, CONFIRM_TIMEOUT};
 use crate::store::{Store, StoreError};
 
@@ -17,14 +17,14 @@ pub(crate) async fn wait(store: &Store, before: i64) -> Result<Option<String>, S
     if version == before {
         return Ok(None);
     }
-    let deadline = Instant::now() + CONFIRM_TIMEOUT;
+    let deadline = clock::instant() + CONFIRM_TIMEOUT;
     loop {
         // Whether a relay lives is asked of the clock on the wall, which it writes its heartbeat by.
         let behind = store.relays_behind(version, Timestamp::now()).await?;
         if behind == 0 {
             return Ok(None);
         }
-        if Instant::now() >= deadline {
+        if clock::instant() >= deadline {
             let (count, seconds) = (
                 crate::commands::answer::table::count(behind as usize, "relay"),
                 CONFIRM_TIMEOUT.as_secs(),

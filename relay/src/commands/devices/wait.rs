@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use holdfast_protocol::ids::DeviceName;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::Event;
+use crate::clock;
 use crate::commands::Done;
 use crate::commands::args::ttl;
 use crate::commands::call::{Call, Command, Right};
@@ -51,7 +52,7 @@ impl Command for Args {
 async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, Failure> {
     let Args { name, timeout } = args;
     let mut device = devices::find(caller, context, name).await?;
-    let deadline = Instant::now() + *timeout;
+    let deadline = clock::instant() + *timeout;
     let mut poll = interval(WAIT_POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     poll.tick().await;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use holdfast_protocol::recording::record::{Event as Recorded, Record, RecordingStart, Stream};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::audit::Event;
+use crate::clock;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
@@ -143,7 +144,7 @@ async fn play(
     let tampered = opened.tampered.clone();
     let mut show = Show::new(args.from, Title::of(&facts), tampered.as_deref());
     let mut frames = opened.read(move |micros, part| show.part(micros, part));
-    let began = Instant::now();
+    let began = clock::instant();
     let (mut due, mut last) = (Duration::ZERO, args.from);
     let mut shown = false;
     while let Some(item) = frames.recv().await {

@@ -1,6 +1,7 @@
 //! `lock`, `unlock` and `sessions`.
 
 use super::*;
+use crate::clock;
 
 #[tokio::test]
 async fn a_lock_is_listed_until_it_is_removed() {
@@ -86,7 +87,7 @@ async fn what_is_not_there_is_not_locked() {
 #[tokio::test]
 async fn without_a_running_relay_no_wait_is_announced() {
     let fixture = Fixture::serving().await;
-    let began = std::time::Instant::now();
+    let began = clock::instant();
     fixture.ok("lock login root").await;
     assert!(began.elapsed() < Duration::from_secs(2));
     // One that lives, and never looks.
@@ -108,7 +109,7 @@ async fn without_a_running_relay_no_wait_is_announced() {
         said.err
     );
     // A listing changes nothing, so there is nothing to wait for.
-    let began = std::time::Instant::now();
+    let began = clock::instant();
     fixture.ok("lock ls").await;
     assert!(began.elapsed() < Duration::from_secs(2));
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::{DeviceId, UserName};
 use holdfast_protocol::wire::CloseCode;
-use tokio::time::Instant;
 use tracing::info;
 
 use super::names;
 use crate::access::decision::Facts;
 use crate::access::policy::Subject;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::identity as auth;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::lock::{self, By, Colon, LockSubject};
@@ -251,7 +250,7 @@ fn lives(sessions: Vec<Arc<LiveSession>>) -> Vec<Arc<Life>> {
 }
 
 async fn all_drained(sessions: &[Arc<Life>]) -> bool {
-    let deadline = Instant::now() + ENFORCE_TIMEOUT;
+    let deadline = clock::instant() + ENFORCE_TIMEOUT;
     for session in sessions {
         if !session.wait_drained(deadline).await {
             return false;

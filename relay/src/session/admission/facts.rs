@@ -1,14 +1,13 @@
 //! What the store says when something is decided, and what of it holds for one connection.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login};
 use tokio::time::timeout;
 use tracing::error;
 
 use crate::access::policy::{Subject, Terms};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::limits::STORE_TIMEOUT;
 use crate::model::lock::{self, LockSubject};
 use crate::model::snapshot::PolicySnapshot;
@@ -45,7 +44,7 @@ impl Sessions {
         let now = Timestamp::now();
         let (version, policy, device) = self
             .in_time(async {
-                let (asked, store) = (Instant::now(), &self.store);
+                let (asked, store) = (clock::instant(), &self.store);
                 let (version, device) = match which {
                     DeviceLookup::None => (store.access_version().await?, None),
                     DeviceLookup::Named(name) => store.device_named_at_version(name).await?,

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::access::idle::{IdleTimer, Step};
 use crate::access::policy;
-use crate::clock::rest;
+use crate::clock::{self, rest};
 use crate::identity::Principal;
 use crate::session::client::arrivals::Arrivals;
 use crate::session::client::forwards::Forwards;
@@ -204,7 +204,7 @@ impl Client {
             return std::future::pending().await;
         };
         let mut timer = IdleTimer::new(&idle);
-        let began = Instant::now();
+        let began = clock::instant();
         let mut busy = self.busy.subscribe();
         loop {
             let is_busy = *busy.borrow_and_update() > 0;

@@ -15,14 +15,14 @@ use holdfast_protocol::wire::{
     self, ForwardLogRef, ForwardRequest, Open, SessionRefusal, SessionTerms,
 };
 use quinn::{SendStream, VarInt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::events::EventReader;
 use crate::access::policy::Ability;
 use crate::access::recording::{self, Unrecordable};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::role::RecordingMode;
 use crate::session::Sessions;
@@ -242,7 +242,7 @@ async fn begin(
     let authorized = &session.authorized;
     let (device, login) = (&authorized.device().name, authorized.login());
     let lost = |error: &str| Unrecordable::Device(format!("{device} was lost: {error}"));
-    let deadline = Instant::now() + LISTEN_TIMEOUT;
+    let deadline = clock::instant() + LISTEN_TIMEOUT;
     let silent = || {
         let why = format!("recording unavailable on {device}: it does not answer");
         Unrecordable::Device(why)

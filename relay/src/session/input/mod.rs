@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::clock;
 use crate::session::limits::{
     CHANNEL_FILLING, CHANNEL_FULL, CHANNEL_LOADED, CHANNEL_QUEUE, CHANNEL_SHARE, CONNECTION_FULL,
     CONNECTION_LOADED, CONNECTION_QUEUE, MESSAGE_CHUNK, MESSAGE_OVERHEAD, SHARED_WINDOW,
@@ -163,7 +164,7 @@ pub(crate) fn queue(connection: &InputBudget) -> (InputSender, InputReceiver) {
     let gone = CancellationToken::new();
     let shared = Arc::new(InputShared {
         last: Mutex::default(),
-        untaken: Mutex::new(Instant::now()),
+        untaken: Mutex::new(clock::instant()),
     });
     (
         InputSender {
@@ -195,7 +196,7 @@ impl InputSender {
         }
         let waiting = self.waiting();
         if waiting == 0 {
-            *self.shared.untaken() = Instant::now();
+            *self.shared.untaken() = clock::instant();
         }
         match input {
             Input::Data(data) if data.len() <= SMALL_MESSAGE && waiting > 0 => {
@@ -277,7 +278,7 @@ impl InputSender {
 
     async fn place(&self, budget: &Arc<Semaphore>, bytes: usize) -> Result<QueuePermit, PushError> {
         let cost = u32::try_from(bytes.min(CHANNEL_QUEUE)).unwrap_or(u32::MAX);
-        let began = Instant::now();
+        let began = clock::instant();
         let shared = &self.shared;
         Ok(QueuePermit {
             _own: self.room(budget, cost, || *shared.untaken()).await?,
@@ -368,7 +369,7 @@ impl InputReceiver {
     }
 
     fn taken(&self, queued: Queued) -> Input {
-        *self.shared.untaken() = Instant::now();
+        *self.shared.untaken() = clock::instant();
         match queued {
             Queued::One(input) => input,
             Queued::Chunk(chunk) => Input::Data(chunk.take()),

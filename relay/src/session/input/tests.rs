@@ -27,7 +27,7 @@ async fn a_full_queue_makes_the_sender_wait_and_then_gives_up() {
     assert!(!sender.is_stalled());
     assert!(receiver.next().await.is_some());
     assert_eq!(sender.push(packet()).await, Ok(()));
-    let began = Instant::now();
+    let began = clock::instant();
     assert_eq!(sender.push(packet()).await, Err(PushError::Stalled));
     assert_eq!(began.elapsed().as_secs(), STALLED_CHANNEL.as_secs());
     assert!(sender.is_stalled());
@@ -202,9 +202,9 @@ async fn slow_drain_blocks_no_other_channel_and_ends() {
     while sender.level() < QueueLevel::Full {
         sender.push(packet()).await.unwrap();
     }
-    let (began, mut sent) = (Instant::now(), 0);
+    let (began, mut sent) = (clock::instant(), 0);
     loop {
-        let before = Instant::now();
+        let before = clock::instant();
         let pushed = sender.push(keystroke()).await;
         assert_eq!(
             before.elapsed(),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::policy::Cutoffs;
 use crate::audit::Actor;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::session::client::{Client, ClientId};
 use crate::session::ending::Ending;
 use crate::store::Traffic;
@@ -74,7 +74,7 @@ impl Life {
             client: client.address,
             started: Timestamp::now(),
             activity,
-            began: Instant::now(),
+            began: clock::instant(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             active: AtomicU64::new(0),

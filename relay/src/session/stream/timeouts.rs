@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use holdfast_protocol::ids::DeviceName;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::notices::Notices;
 use crate::access::idle::{IdleTimer, Step};
-use crate::clock::rest;
+use crate::clock::{self, rest};
 use crate::session::ending::{Cause, End, Ending};
 use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
@@ -82,7 +82,7 @@ pub(crate) async fn silence(route: &DeviceRoute, device: &DeviceName, notices: N
     if !notices.terminal {
         return std::future::pending().await;
     }
-    let began = Instant::now();
+    let began = clock::instant();
     let mut ticks = interval(SILENCE_POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceName;
 use russh::server::run_stream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Handler;
+use crate::clock;
 use crate::identity::Principal;
 use crate::session::input::InputReceiver;
 use crate::session::output::Output as _;
@@ -27,7 +28,7 @@ pub(super) async fn run(
 ) {
     let config = front.host_certificates.config(&front.state, &device);
     let grace = front.login_grace;
-    let deadline = Instant::now() + grace;
+    let deadline = clock::instant() + grace;
     let guard = Guard::default();
     let connection = Connection::inside(&outer, guard.clone());
     let _busy = outer.client.busy();

@@ -5,14 +5,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::SqliteConnection;
+use tokio::time::Instant;
 
 use super::locks;
 use super::revocations::{self, RevokedThing};
 use super::roles::role_of;
 use super::users::{self, Head};
+use crate::clock;
 use crate::model::snapshot::{DamagedRole, PolicyPeople, PolicySnapshot, Revocations};
 use crate::store::{Store, StoreError, meta};
 use crate::sync::Mutex;
@@ -48,7 +50,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn policy(&self) -> Result<Arc<PolicySnapshot>, StoreError> {
-        let asked = Instant::now();
+        let asked = clock::instant();
         let version = self.access_version().await?;
         self.policy_since(version, asked).await
     }
@@ -70,7 +72,7 @@ impl Store {
             return Ok(found);
         }
         let before = self.policy.newest();
-        let asked = Instant::now();
+        let asked = clock::instant();
         let snapshot = Arc::new(self.load(before.as_deref()).await?);
         self.policy.put(snapshot.clone(), asked);
         Ok(snapshot)

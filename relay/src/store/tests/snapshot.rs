@@ -4,6 +4,7 @@ use holdfast_protocol::ids::UserName;
 
 use super::*;
 use crate::access::tests::fixture::role;
+use crate::clock;
 use crate::model::lock::LockTarget;
 use crate::model::presets;
 use crate::model::role::RoleName;
@@ -117,7 +118,7 @@ async fn snapshot_is_read_once_per_version() {
         .change(async |tx| tx.add_lock(lock(), T0).await)
         .await
         .unwrap();
-    let (counted, asked) = (bed.store.selects(), std::time::Instant::now());
+    let (counted, asked) = (bed.store.selects(), clock::instant());
     let (version, cam) = bed
         .store
         .device_named_at_version(&name("cam"))

@@ -1,8 +1,7 @@
 //! Transactions that are held open.
 
-use std::time::Instant;
-
 use super::*;
+use crate::clock;
 
 /// Returns a store that shares `bed`'s queue of writers, and whose transactions are over as soon as another wants one.
 fn impatient(bed: &Fixture) -> Store {
@@ -61,7 +60,7 @@ async fn transaction_that_goes_on_keeps_its_turn() {
         ..bed.store.clone()
     };
     let mut long = store.begin(Durability::Disk).await.unwrap();
-    let began = Instant::now();
+    let began = clock::instant();
     while began.elapsed() < 2 * timeout {
         set(&mut long, "long").await;
     }

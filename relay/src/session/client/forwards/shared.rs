@@ -134,9 +134,10 @@ mod tests {
     use std::time::Duration;
 
     use tokio::task::JoinSet;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::clock;
     use crate::session::limits::LISTEN_TIMEOUT;
 
     /// A recording under these terms, until it is closed.
@@ -190,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_device_that_is_silent_is_waited_for_once() {
-        let (known, begun) = (Known::default(), Instant::now());
+        let (known, begun) = (Known::default(), clock::instant());
         let mut forwards = JoinSet::new();
         for _ in 0..20 {
             forwards.spawn(device(&known, 1, LISTEN_TIMEOUT, Err("it does not answer")));

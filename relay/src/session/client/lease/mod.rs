@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use holdfast_protocol::ids::UserName;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::warn;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::limits::STORE_TIMEOUT;
 use crate::model::quota::{Full, Quota};
 use crate::session::limits::{
@@ -152,16 +152,16 @@ impl Leases {
         let Ok(_waiter) = self.waiters.try_acquire() else {
             return Err(full.into());
         };
-        let deadline = Instant::now() + LEASE_TIMEOUT;
+        let deadline = clock::instant() + LEASE_TIMEOUT;
         let wake = &self.wakes[bucket(&row.user)];
         loop {
             // Slots that another relay gives back are not announced here: they are looked for.
-            let until = deadline.min(Instant::now() + LEASE_POLL);
+            let until = deadline.min(clock::instant() + LEASE_POLL);
             let _ = timeout_at(until, wake.notified()).await;
             let Err(full) = self.try_take(row, limit).await? else {
                 return Ok(());
             };
-            if Instant::now() >= deadline {
+            if clock::instant() >= deadline {
                 return Err(full.into());
             }
         }

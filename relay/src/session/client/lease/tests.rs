@@ -3,6 +3,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock;
 use crate::store::sessions::leases::InUse;
 
 /// A store with a relay that lives, and its slots.
@@ -94,7 +95,7 @@ async fn a_slot_is_free_when_its_release_returns() {
 async fn user_at_limit_waits_for_a_released_slot() {
     let fixture = Fixture::new().await;
     let lease = fixture.take(1).await.unwrap();
-    let began = Instant::now();
+    let began = clock::instant();
     let (second, ()) = tokio::join!(fixture.take(1), async {
         sleep(Duration::from_millis(200)).await;
         drop(lease);

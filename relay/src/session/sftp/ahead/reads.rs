@@ -8,6 +8,7 @@ use holdfast_protocol::sftp::kind::{DATA, READ};
 use tokio::time::Instant;
 
 use super::{AheadState, FIRST_GUESS, fields, numbered};
+use crate::clock;
 use crate::session::limits::{MAX_SFTP_GUESS, MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
 
 /// The bytes before the data of a file in their packet: its length, kind and number, and theirs. A status
@@ -41,7 +42,7 @@ enum ReadStage {
 impl AheadState {
     /// Returns whether a read has been asked for already; its answer goes to the client when it is there.
     pub(super) fn is_guessed(&mut self, id: u32, handle: &[u8], offset: u64, length: u32) -> bool {
-        let now = Instant::now();
+        let now = clock::instant();
         forget(&mut self.guesses, |guess| {
             now.duration_since(guess.asked) > SFTP_GUESS_LIFE
         });
@@ -138,7 +139,7 @@ impl AheadState {
             offset,
             length,
             stage: ReadStage::Asked,
-            asked: Instant::now(),
+            asked: clock::instant(),
         });
     }
 }
