@@ -1,26 +1,22 @@
 //! What was typed.
 
+mod run;
 mod upgrade;
+mod values;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::token::Token;
 use holdfast_protocol::ids::{DeviceName, LabelKey, LabelValue};
-use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MIN_SPOOL_BYTES};
-use holdfast_protocol::recording::spool::Sync;
-use holdfast_protocol::recording::upload::{UploadConfig, UploadPolicy};
-use thiserror::Error;
 
-use crate::recording::RecorderConfig;
+use self::values::{parse_label, parse_token};
 use crate::service::install::{Init, Install};
 use crate::service::upgrade::{self_test, watch};
-use crate::session::launch::login::LoginMode;
-use crate::session::subsystem::SftpServer;
 use crate::sftp::ARGUMENT;
 
+pub use run::{OwnAccount, RecordingArgs, RunArgs, SyncArg};
 pub use upgrade::{SelfTest, UpgradeArgs, WatchArgs};
 
 /// Keeps a tunnel to a Holdfast relay open, so that operators reach this device with a stock ssh.
@@ -233,54 +229,6 @@ pub struct Join {
     pub labels: Vec<(LabelKey, LabelValue)>,
 }
 
-/// `edge-agent run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented at its type")]
-    pub state: StateArg,
-    /// Interval of keepalives on an idle tunnel; must be shorter than the NAT's UDP timeout
-    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_keepalive)]
-    pub keepalive: Duration,
-    /// An environment variable that operators may set, beside LANG and LC_*; `*` matches anything
-    #[arg(long = "accept-env", value_name = "PATTERN")]
-    pub accept_env: Vec<String>,
-    /// Server of sftp and scp: `internal`, or the absolute path of another sftp-server
-    #[arg(long, value_name = "PATH", default_value = "internal", value_parser = parse_sftp_server)]
-    pub sftp_server: SftpServer,
-    /// Way to open login sessions
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    pub login: LoginMode,
-    /// Run although not as root: every operator then is the agent's own account, and may copy the device's key
-    #[arg(long)]
-    pub allow_own_account: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented at its type")]
-    pub recording: RecordingArgs,
-}
-
-impl RunArgs {
-    /// Refuses to serve sessions of the account that holds the device's key, unless that was asked for. `is_root` is
-    /// whether the agent is root, and so serves accounts that are not its own.
-    ///
-    /// # Errors
-    /// [`OwnAccount`].
-    pub fn check_account(&self, is_root: bool) -> Result<(), OwnAccount> {
-        match is_root || self.allow_own_account {
-            true => Ok(()),
-            false => Err(OwnAccount(self.state.state.clone())),
-        }
-    }
-}
-
-/// The agent is not root.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "the agent is not root, so that every operator would be its own account, and could copy the device's key from {} \
-     and change its recordings: run it as root, or accept that with --allow-own-account", .0.display()
-)]
-pub struct OwnAccount(PathBuf);
-
 /// `edge-agent internal-sftp`.
 #[derive(Debug, Args)]
 pub struct SftpArgs {
@@ -292,75 +240,6 @@ pub struct SftpArgs {
     pub root: Option<PathBuf>,
 }
 
-/// The options of recordings.
-#[derive(Debug, Args)]
-pub struct RecordingArgs {
-    /// Folder of the recordings that wait for the relay [default: the folder `spool` in the state folder]
-    #[arg(long, value_name = "DIR")]
-    pub spool: Option<PathBuf>,
-    /// Maximum size of the recordings that wait there
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_spool_size)]
-    pub spool_max: u64,
-    /// Free space of the file system that recordings leave alone [default: 16MiB, or a fourth of a small
-    /// file system]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub spool_reserve: Option<u64>,
-    /// Sync of recordings to the disk: with each write, when a segment is full, or never
-    /// [default: block, and off in memory]
-    #[arg(long, value_name = "WHEN")]
-    pub sync: Option<SyncArg>,
-    /// Upload policy of recordings: idle, always, manual, or 'window HH:MM-HH:MM' in UTC
-    #[arg(long, value_name = "POLICY", default_value = "idle", value_parser = parse_policy)]
-    pub upload: UploadPolicy,
-    /// Maximum bytes of recordings per second
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub upload_rate: Option<u64>,
-    /// Maximum bytes of recordings per day
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub upload_daily: Option<u64>,
-}
-
-impl RecordingArgs {
-    /// Returns the configuration for an agent whose state is in `state`.
-    #[must_use]
-    pub fn config(&self, state: &Path) -> RecorderConfig {
-        RecorderConfig {
-            folder: self.spool.clone().unwrap_or_else(|| state.join("spool")),
-            in_state: self.spool.is_none(),
-            adopted: Some(RecorderConfig::adopted_in(state)),
-            max_bytes: self.spool_max,
-            reserve: self.spool_reserve,
-            sync: self.sync.map(Sync::from),
-            upload: UploadConfig {
-                policy: self.upload,
-                rate: self.upload_rate,
-                daily: self.upload_daily,
-            },
-        }
-    }
-}
-
-/// [`Sync`], as it is typed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum SyncArg {
-    /// With each write
-    Block,
-    /// With each full segment
-    Close,
-    /// Never
-    Off,
-}
-
-impl From<SyncArg> for Sync {
-    fn from(arg: SyncArg) -> Self {
-        match arg {
-            SyncArg::Block => Self::Block,
-            SyncArg::Close => Self::Close,
-            SyncArg::Off => Self::Off,
-        }
-    }
-}
-
 /// `edge-agent status` and `edge-agent doctor`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -370,98 +249,6 @@ pub struct StatusArgs {
     /// Print JSON for machines
     #[arg(long)]
     pub json: bool,
-}
-
-fn parse_token(text: &str) -> Result<Token, holdfast_protocol::identity::token::TokenError> {
-    text.trim().parse()
-}
-
-fn parse_label(text: &str) -> Result<(LabelKey, LabelValue), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("a label is KEY=VALUE, such as role=camera")?;
-    let key = LabelKey::new(key).map_err(|error| error.to_string())?;
-    let value = LabelValue::new(value).map_err(|error| error.to_string())?;
-    Ok((key, value))
-}
-
-fn parse_sftp_server(text: &str) -> Result<SftpServer, String> {
-    match text {
-        "internal" => Ok(SftpServer::Internal),
-        _ if text.starts_with('/') => Ok(SftpServer::Device(text.to_owned())),
-        _ => Err("it is internal, or an absolute path".to_owned()),
-    }
-}
-
-fn parse_keepalive(text: &str) -> Result<Duration, String> {
-    let seconds = text
-        .strip_suffix('s')
-        .unwrap_or(text)
-        .parse()
-        .map(Duration::from_secs);
-    match seconds {
-        Ok(time) if (MIN_KEEPALIVE..=MAX_KEEPALIVE).contains(&time) => Ok(time),
-        _ => Err(format!(
-            "a keepalive is {} to {} seconds, such as 25s",
-            MIN_KEEPALIVE.as_secs(),
-            MAX_KEEPALIVE.as_secs()
-        )),
-    }
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.get(digits.len()..) {
-        Some("" | "B") => 0,
-        Some("KiB") => 10,
-        Some("MiB") => 20,
-        Some("GiB") => 30,
-        _ => return Err("a size is a number and B, KiB, MiB or GiB, such as 64MiB".to_owned()),
-    };
-    let number = digits.parse::<u64>().ok();
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "a size is a number and B, KiB, MiB or GiB, such as 64MiB".to_owned())
-}
-
-fn parse_spool_size(text: &str) -> Result<u64, String> {
-    match parse_size(text)? {
-        size if size >= MIN_SPOOL_BYTES => Ok(size),
-        _ => Err(format!(
-            "a spool holds at least {}MiB",
-            MIN_SPOOL_BYTES >> 20
-        )),
-    }
-}
-
-fn parse_policy(text: &str) -> Result<UploadPolicy, String> {
-    let wrong = || {
-        "an upload policy is idle, always, manual or a window such as 'window 02:00-05:00'"
-            .to_owned()
-    };
-    match text {
-        "idle" => Ok(UploadPolicy::Idle),
-        "always" => Ok(UploadPolicy::Always),
-        "manual" => Ok(UploadPolicy::Manual),
-        _ => {
-            let window = text.strip_prefix("window ").ok_or_else(wrong)?;
-            let (from, to) = window.trim().split_once('-').ok_or_else(wrong)?;
-            let from = minute(from).ok_or_else(wrong)?;
-            let to = minute(to).ok_or_else(wrong)?;
-            Ok(UploadPolicy::Window { from, to })
-        }
-    }
-}
-
-/// Returns the minute of the day of `HH:MM`.
-fn minute(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let two = |text: &str| {
-        let digits = text.len() == 2 && text.bytes().all(|digit| digit.is_ascii_digit());
-        text.parse::<u16>().ok().filter(|_| digits)
-    };
-    let (hour, minute) = (two(hour)?, two(minute)?);
-    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
 #[cfg(test)]
@@ -488,47 +275,5 @@ mod tests {
         assert!(refused.contains("/var/lib/edge-agent and"), "{refused}");
         assert!(refused.ends_with("--allow-own-account"), "{refused}");
         assert_eq!(run(&["--allow-own-account"]).check_account(false), Ok(()));
-    }
-
-    #[test]
-    fn a_keepalive_stays_in_its_bounds() {
-        assert_eq!(parse_keepalive("25s"), Ok(Duration::from_secs(25)));
-        assert_eq!(parse_keepalive("5"), Ok(Duration::from_secs(5)));
-        for bad in ["", "4s", "121s", "1m", "-1"] {
-            assert!(parse_keepalive(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes_and_windows_are_read_as_they_are_meant() {
-        for (text, size) in [("0", 0), ("512B", 512), ("3KiB", 3072), ("64MiB", 64 << 20)] {
-            assert_eq!(parse_size(text), Ok(size), "{text}");
-        }
-        for bad in [
-            "",
-            "MiB",
-            "-1",
-            "64 MiB",
-            "64MB",
-            "1.5GiB",
-            "99999999999999GiB",
-        ] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert!(parse_spool_size("1MiB").is_err());
-        let night = UploadPolicy::Window {
-            from: 23 * 60 + 5,
-            to: 5 * 60,
-        };
-        assert_eq!(parse_policy("window 23:05-05:00"), Ok(night));
-        for bad in [
-            "",
-            "window",
-            "window 24:00-05:00",
-            "window 2:00-05:00",
-            "window 02:60-05:00",
-        ] {
-            assert!(parse_policy(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,18 +1,19 @@
 //! Puts a file onto a device by SFTP version 3 (draft-ietf-secsh-filexfer-02), so that there is the old one or the
 //! new one under its name, and never half of it: written beside, brought to the disk, renamed.
 
+mod packet;
+
 use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::sftp::kind::{
-    ATTRS, CLOSE, EXTENDED, FSETSTAT, HANDLE, INIT, OPEN, REMOVE, STAT, STATUS, TEMPORARY, VERSION,
-    WRITE,
+    CLOSE, EXTENDED, FSETSTAT, INIT, OPEN, REMOVE, STAT, TEMPORARY, WRITE,
 };
-use holdfast_protocol::sftp::stream::{Packets, SeenPacket};
+use holdfast_protocol::sftp::stream::Packets;
 use thiserror::Error;
 
+use self::packet::{ATTR_MODE, CopyAnswer, CopyRequest, read, request, string};
 use crate::bulk::limits::{COPY_PACKET, COPY_PACKETS};
 use crate::bulk::payload::Payload;
 use crate::hex::hex;
@@ -26,9 +27,6 @@ const PERMISSION_DENIED: u32 = 3;
 
 /// `SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL`.
 const NEW_FILE: u32 = 0x02 | 0x08 | 0x20;
-const ATTR_SIZE: u32 = 1;
-const ATTR_OWNER: u32 = 2;
-const ATTR_MODE: u32 = 4;
 const ATTR_EXTENDED: u32 = 1 << 31;
 
 const RENAME: &[u8] = b"posix-rename@openssh.com";
@@ -64,16 +62,6 @@ pub(super) struct Put<'a> {
     handle: Option<Vec<u8>>,
     /// Its path, as long as it is there.
     beside: Option<String>,
-}
-
-/// An answer, as far as it is of use.
-enum CopyAnswer {
-    Status(u32, String),
-    Handle(Vec<u8>),
-    /// The mode, if it is given.
-    Attributes(Option<u32>),
-    /// The names of extensions.
-    Version(Vec<Vec<u8>>),
 }
 
 /// The reason why a file is not on a device.
@@ -345,68 +333,6 @@ impl<'a> Put<'a> {
             }
         }
     }
-}
-
-/// A packet that lacks its number.
-type CopyRequest = Box<dyn FnOnce(u32) -> Bytes + Send>;
-
-fn request(kind: u8, body: impl FnOnce(&mut BytesMut)) -> CopyRequest {
-    let mut rest = BytesMut::new();
-    body(&mut rest);
-    Box::new(move |id| {
-        let mut packet = BytesMut::with_capacity(9 + rest.len());
-        // No packet is larger than a path twice, or a piece of a file.
-        packet.put_u32(u32::try_from(5 + rest.len()).unwrap_or(u32::MAX));
-        packet.put_u8(kind);
-        packet.put_u32(id);
-        packet.extend_from_slice(&rest);
-        packet.freeze()
-    })
-}
-
-fn string(to: &mut BytesMut, bytes: &[u8]) {
-    to.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-    to.extend_from_slice(bytes);
-}
-
-/// Reads an answer; `None`: it is no answer that anybody asked for.
-fn read(packet: &SeenPacket<'_>) -> Option<(u32, CopyAnswer)> {
-    let mut fields = packet.fields();
-    let id = fields.number()?;
-    let answer = match packet.kind {
-        // The number is the version's.
-        VERSION => {
-            let mut names = Vec::new();
-            while let Some(name) = fields.string() {
-                names.push(name.to_vec());
-                fields.string()?;
-            }
-            CopyAnswer::Version(names)
-        }
-        STATUS => {
-            let code = fields.number()?;
-            // Older servers send no text.
-            let text = fields.string().unwrap_or_default();
-            CopyAnswer::Status(code, EscapedBytes(text).to_string())
-        }
-        HANDLE => CopyAnswer::Handle(fields.string()?.to_vec()),
-        ATTRS => {
-            let flags = fields.number()?;
-            if flags & ATTR_SIZE != 0 {
-                fields.skip(8)?;
-            }
-            if flags & ATTR_OWNER != 0 {
-                fields.skip(8)?;
-            }
-            let mode = match flags & ATTR_MODE {
-                0 => None,
-                _ => Some(fields.number()?),
-            };
-            CopyAnswer::Attributes(mode)
-        }
-        _ => return None,
-    };
-    Some((id, answer))
 }
 
 /// Returns a status in words.

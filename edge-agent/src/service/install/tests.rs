@@ -1,5 +1,7 @@
 use super::*;
 use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
 
 fn into(root: &Path, init: Option<Init>) -> Install {
     Install {

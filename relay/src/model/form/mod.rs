@@ -1,6 +1,8 @@
 //! A role as it is written in a policy document, and as the store keeps it: the same words, in TOML and in
 //! JSON. What is read here is checked here; a [`Role`] that comes out of it means something.
 
+mod error;
+mod rule;
 mod text;
 mod values;
 mod written;
@@ -11,17 +13,20 @@ use holdfast_protocol::forward::{AddressRule, HostRule, PathRule};
 use holdfast_protocol::limits::MAX_FORWARD_RULES;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::role::rule::{LabelRule, LoginRule, Rule};
+use super::role::rule::Rule;
 use super::role::{
     ContentBound, Forwarding, IdleTimeout, Limits, MaxSession, OnDisconnect, RecordingMode, Role,
     RoleName, StdinMode,
 };
 use super::sftp::{SftpOptions, SftpRoot};
-use crate::model::limits::{MAX_ROLE_NETWORKS, MAX_RULE_LOGINS, MAX_RULES};
+use crate::model::limits::MAX_ROLE_NETWORKS;
 use crate::model::role::Ability;
 
+pub(crate) use error::FormError;
+use error::at_most;
+pub(crate) use rule::RuleForm;
+use rule::rules;
 pub(crate) use text::{TomlText, inline};
 pub(crate) use values::FormText;
 pub(crate) use values::size;
@@ -127,97 +132,6 @@ pub(crate) struct SftpForm {
     pub root: Option<FormText<SftpRoot>>,
 }
 
-/// `[roles.NAME.allow]` or `deny`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RuleForm {
-    /// The devices that the rule is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<LabelRule>,
-    /// The logins that the rule is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub logins: Option<Vec<LoginRule>>,
-    /// The abilities that are allowed or denied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub abilities: Option<Vec<Ability>>,
-}
-
-/// The reason why a role that can be read is not valid: a sentence that names the place.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum FormError {
-    /// There are more of something than a role may have.
-    #[error("{place} has {found} {what}; the maximum is {most}")]
-    TooMany {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The number that was found.
-        found: usize,
-        /// The kind of thing that was counted.
-        what: &'static str,
-        /// The maximum.
-        most: usize,
-    },
-    /// A rule without anything.
-    #[error(
-        "{0} names nothing: expected labels, logins or abilities; for any device write labels = {{ \"*\" = \"*\" }}"
-    )]
-    EmptyRule(String),
-    /// A list in a rule without anything.
-    #[error("{place}.{list} is empty: name something, or leave it out ({meaning})")]
-    EmptyList {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The name of the list.
-        list: &'static str,
-        /// The meaning of an absent list.
-        meaning: &'static str,
-    },
-    /// An allow rule that can allow nothing.
-    #[error(
-        "{place} names no {missing}, so it would allow nothing of {ability}: add {missing}{example}"
-    )]
-    AllowsNothing {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The name of the missing part.
-        missing: &'static str,
-        /// The first ability that it names.
-        ability: &'static str,
-        /// An example of the missing part.
-        example: &'static str,
-    },
-    /// An ability of the whole fleet in a rule about some of it.
-    #[error(
-        "{place}: {ability} is about the whole fleet, not about some devices or logins: put it into a rule of its own, with abilities alone"
-    )]
-    FleetWide {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The ability.
-        ability: &'static str,
-    },
-    /// A list about an ability which the role does not give.
-    #[error(
-        "{place}.forward.{list} changes nothing: no allow rule of the role names the ability forward"
-    )]
-    Unused {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The name of the list.
-        list: &'static str,
-    },
-    /// A name among what is denied.
-    #[error(
-        "{place}.forward.deny: {rule} is a name, and a user can bypass it by its address: deny an address or network"
-    )]
-    DeniedName {
-        /// The place in the role that is at fault.
-        place: String,
-        /// The rule.
-        rule: String,
-    },
-}
-
 impl RoleForm {
     /// Returns the role that this is, under a name.
     ///
@@ -284,109 +198,6 @@ impl RoleForm {
             sftp: SftpForm::of(&role.sftp),
             allow: rules(&role.allow),
             deny: rules(&role.deny),
-        }
-    }
-}
-
-fn rules(place: &str, kind: &'static str, forms: Vec<RuleForm>) -> Result<Vec<Rule>, FormError> {
-    at_most(&format!("{place}.{kind}"), "rules", forms.len(), MAX_RULES)?;
-    let single = forms.len() == 1;
-    let mut rules = Vec::with_capacity(forms.len());
-    for (index, form) in forms.into_iter().enumerate() {
-        let place = match single {
-            true => format!("{place}.{kind}"),
-            false => format!("{place}.{kind}[{index}]"),
-        };
-        form.check(&place, kind == "allow")?;
-        rules.push(Rule {
-            labels: form.labels,
-            logins: form.logins,
-            abilities: form.abilities,
-        });
-    }
-    Ok(rules)
-}
-
-impl RuleForm {
-    fn check(&self, place: &str, allow: bool) -> Result<(), FormError> {
-        if self == &Self::default() {
-            return Err(FormError::EmptyRule(place.to_owned()));
-        }
-        let meaning = match allow {
-            true => "then nothing is allowed",
-            false => "then all are denied",
-        };
-        let logins = self.logins.as_ref().map(Vec::len);
-        let abilities = self.abilities.as_ref().map(Vec::len);
-        for (list, length) in [("logins", logins), ("abilities", abilities)] {
-            if length == Some(0) {
-                let place = place.to_owned();
-                return Err(FormError::EmptyList {
-                    place,
-                    list,
-                    meaning,
-                });
-            }
-        }
-        at_most(place, "logins", logins.unwrap_or(0), MAX_RULE_LOGINS)?;
-        at_most(
-            place,
-            "abilities",
-            abilities.unwrap_or(0),
-            Ability::ALL.len(),
-        )?;
-        self.check_scope(place, allow)
-    }
-
-    /// Checks that a rule that reads as if it did something does it: abilities over devices want labels and logins,
-    /// abilities over the fleet cannot be had for a part of it.
-    fn check_scope(&self, place: &str, allow: bool) -> Result<(), FormError> {
-        let named = self.abilities.as_deref().unwrap_or_default();
-        let some_devices = self.labels.as_ref().is_some_and(|labels| !labels.is_any());
-        let logins = self.logins.as_deref();
-        let some_logins = logins.is_some_and(|logins| !logins.contains(&LoginRule::Any));
-        // One's own recordings are few enough to be allowed beside anything; what is denied must hold.
-        let too_narrow = |ability: &&Ability| match allow {
-            true => matches!(ability, Ability::Review | Ability::Admin) && some_devices,
-            false => !ability.needs_device() && (some_devices || some_logins),
-        };
-        if let Some(ability) = named.iter().find(too_narrow) {
-            return Err(FormError::FleetWide {
-                place: place.to_owned(),
-                ability: ability.as_str(),
-            });
-        }
-        if !allow {
-            return Ok(());
-        }
-        let of_devices = named.iter().find(|ability| ability.needs_device());
-        let missing = if self.abilities.is_none() {
-            Some(("abilities", ", as in abilities = [\"shell\", \"exec\"]"))
-        } else if of_devices.is_some() && self.labels.is_none() {
-            Some(("labels", "; any device is { \"*\" = \"*\" }"))
-        } else if of_devices.is_some() && self.logins.is_none() {
-            Some(("logins", "; any login is [\"*\"]"))
-        } else {
-            None
-        };
-        match missing {
-            None => Ok(()),
-            Some((missing, example)) => Err(FormError::AllowsNothing {
-                place: place.to_owned(),
-                missing,
-                ability: of_devices.map_or("anything", |ability| ability.as_str()),
-                example,
-            }),
-        }
-    }
-}
-
-impl From<Rule> for RuleForm {
-    fn from(rule: Rule) -> Self {
-        Self {
-            labels: rule.labels,
-            logins: rule.logins,
-            abilities: rule.abilities,
         }
     }
 }
@@ -498,18 +309,6 @@ impl LimitsForm {
             max_channels: limits.max_channels.map(NonZeroU32::get),
         }
     }
-}
-
-fn at_most(place: &str, what: &'static str, found: usize, most: usize) -> Result<(), FormError> {
-    if found <= most {
-        return Ok(());
-    }
-    Err(FormError::TooMany {
-        place: place.to_owned(),
-        found,
-        what,
-        most,
-    })
 }
 
 #[cfg(test)]

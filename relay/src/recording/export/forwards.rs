@@ -8,7 +8,7 @@ use holdfast_protocol::recording::record::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::recording::export::snake;
+use super::text::snake;
 use crate::recording::limits::MAX_SHOWN_FORWARDS;
 use crate::recording::verify::clock;
 

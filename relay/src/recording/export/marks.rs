@@ -8,7 +8,7 @@ use holdfast_protocol::recording::chain::ControlDigest;
 use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 use holdfast_protocol::wire::Exit;
 
-use super::ExportText;
+use super::text::ExportText;
 use crate::recording::limits::MAX_TEXT_LINE;
 use crate::recording::verify::{StreamText, VerdictText, name};
 use crate::store::{RecordingFacts, recorded_kind};

@@ -4,7 +4,7 @@ use holdfast_protocol::recording::record::{Event, Record};
 use holdfast_protocol::wire::Exit;
 use serde::Serialize;
 
-use crate::recording::export::{EscapedOrText, exit_word};
+use super::text::{EscapedOrText, exit_word};
 use crate::recording::limits::MAX_SHOWN_COMMANDS;
 use crate::recording::verify::clock;
 

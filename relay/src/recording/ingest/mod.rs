@@ -1,9 +1,11 @@
 //! Drives the protocol's state machine of an upload: what it asks for is done on the folder and in the
 //! store, in its order, before anything is answered.
 
-pub(crate) mod upload;
-
 pub(super) mod inventory;
+mod resume;
+mod settle;
+pub(crate) mod upload;
+mod words;
 
 use std::io;
 use std::sync::Arc;
@@ -14,24 +16,22 @@ use holdfast_protocol::recording::allowance::SessionExtent;
 use holdfast_protocol::recording::ingest::{
     Ingest, IngestAction, IngestFault, IngestState, LostReason, Truncated, UploadStream,
 };
-use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
-use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{
-    OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefusal, SegmentRefused,
-    UploadAnswer, UploadMessage,
+    OfferedSegment, SegmentHeld, SegmentRefusal, SegmentRefused, UploadAnswer, UploadMessage,
 };
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
-use tracing::{info, warn};
+use tracing::warn;
 
+use self::resume::resume;
 use super::objects::Objects;
-use super::verify::{self, CONTENT_NOT_KEPT, Findings};
+use super::verify::Findings;
 use super::{RecordingError, Recordings};
-use crate::audit::{Event, EventKind};
+use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::log_limit::{self, LimitedLine};
 use crate::recording::objects::budget::{Claim, NoRoom};
-use crate::store::{Durability, RecordingFacts, RecordingState, SignedVerdict};
+use crate::store::{Durability, RecordingState};
 
 /// A recording that something is done for. It is read from the store when it is first needed, and again
 /// after a failure: then nothing that was half done is relied upon.
@@ -147,70 +147,6 @@ impl Recordings {
         }
     }
 
-    /// Makes the verdict on a recording, in a task of its own.
-    pub(super) fn judge_later(&self, id: SessionId) {
-        if !self.0.judged.lock().insert(id) {
-            return;
-        }
-        let recordings = self.clone();
-        tokio::spawn(async move {
-            let judged = recordings.judge(id).await;
-            recordings.0.judged.lock().remove(&id);
-            if let Err(error) = judged {
-                warn!(recording = %id, %error, "a recording cannot be checked: trying again in a minute");
-            }
-            recordings.forget(id);
-        });
-    }
-
-    /// Opens a recording and compares it with what the relay saw, and settles it by what is found.
-    async fn judge(&self, id: SessionId) -> Result<(), RecordingError> {
-        let Some(facts) = self.0.store.recording(id).await? else {
-            return Ok(());
-        };
-        let _turn = self.0.checks.turn(facts.row.session.device).await?;
-        // It may have changed, or be gone, while others had their turns.
-        let Some(facts) = self.0.store.recording(id).await? else {
-            return Ok(());
-        };
-        let (objects, secrets) = (self.0.objects.clone(), self.0.secrets.clone());
-        let examine =
-            move || verify::examine(&facts, &objects, &secrets).map(|found| (facts, found));
-        let (facts, findings) = blocking(examine).await?;
-        let slot = self.slot(id);
-        let mut guard = slot.lock().await;
-        let Some(entry) = self.load(id, &mut guard).await? else {
-            return Ok(());
-        };
-        if !entry.ingest.state().is_terminal() {
-            entry.ingest.handle_checked(findings.checked());
-            entry.findings = Some(findings);
-            let settled = self.pump(entry, None).await;
-            if settled.is_err() {
-                *guard = None;
-            }
-            return settled.map(drop);
-        }
-        // Settled before: only what is here is still to be judged, and it may say more.
-        let (state, reason) = match findings.contradiction() {
-            Some(differs) if facts.row.state != RecordingState::Tampered => {
-                (RecordingState::Tampered, Some(differs))
-            }
-            _ => {
-                let reason = facts.row.reason.clone();
-                (
-                    facts.row.state,
-                    with_extent(reason, facts.row.state, &findings),
-                )
-            }
-        };
-        let verdict = findings.sign(&facts, state, &self.0.cluster);
-        let changed =
-            (state != facts.row.state).then(|| event_of(&facts, state, reason.as_deref()));
-        self.settle(&facts, state, reason.as_deref(), Some(&verdict), changed)
-            .await
-    }
-
     async fn with<T>(
         &self,
         id: SessionId,
@@ -304,47 +240,6 @@ impl Recordings {
         Ok(answers)
     }
 
-    /// Returns what came of the offered segment before the relay was restarted, or had to begin anew: whole blocks,
-    /// and only if they can be a part of what is offered.
-    async fn received(
-        &self,
-        entry: &IngestEntry,
-        offer: Option<&OfferedSegment>,
-    ) -> Result<Vec<u8>, RecordingError> {
-        let Some(offer) = offer else {
-            return Ok(Vec::new());
-        };
-        let (id, segment) = (entry.id, offer.segment);
-        let mut bytes = on(&self.0.objects, move |objects| {
-            objects.received(id, segment)
-        })
-        .await?;
-        let stored = entry.ingest.stored();
-        let before = stored
-            .last()
-            .map_or_else(|| SegmentLink::first(&id), |(_, link)| *link);
-        let mut scan = SegmentScan::new(ExpectedSegment {
-            place: Some((id, segment)),
-            before: Some(before),
-        });
-        let mut input = bytes.as_slice();
-        let is_current = loop {
-            match scan.read(&mut input) {
-                Ok(Some(_)) => {}
-                Ok(None) => break true,
-                Err(_) => break false,
-            }
-        };
-        let whole = scan.whole();
-        let fits = whole < offer.length || (whole == offer.length && scan.link() == offer.hash);
-        bytes.truncate(usize::try_from(whole).unwrap_or(0));
-        Ok(if is_current && fits {
-            bytes
-        } else {
-            Vec::new()
-        })
-    }
-
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {
         let (id, segment) = (held.session, held.segment);
         self.0.objects.store(id, segment).await?;
@@ -430,202 +325,6 @@ impl Recordings {
         let mut tx = self.0.store.begin(Durability::Process).await?;
         tx.recording_offered(id, bytes).await?;
         Ok(tx.commit().await?)
-    }
-
-    async fn settled(
-        &self,
-        entry: &mut IngestEntry,
-        state: IngestState,
-    ) -> Result<(), RecordingError> {
-        let findings = entry.findings.take();
-        let (word, reason) = words(state, findings.as_ref());
-        info!(recording = %entry.id, state = word.as_str(), reason, "recording");
-        if !word.is_terminal() && findings.is_none() {
-            // It is on its way: nothing is reported of it, and nothing of what is known is wanted. What is lost with
-            // the power is known again at the device's next offer.
-            let mut tx = self.0.store.begin(Durability::Process).await?;
-            tx.recording_settled(entry.id, word, reason.as_deref(), None)
-                .await?;
-            return Ok(tx.commit().await?);
-        }
-        let Some(facts) = self.0.store.recording(entry.id).await? else {
-            return Ok(());
-        };
-        let cluster = &self.0.cluster;
-        let verdict = findings
-            .as_ref()
-            .map(|found| found.sign(&facts, word, cluster));
-        let mut events = Vec::new();
-        if word.is_terminal() {
-            events.push(event_of(&facts, word, reason.as_deref()));
-        }
-        if let Some(findings) = findings.filter(|findings| findings.gaps.0 > 0) {
-            let event = Self::event(&facts.row, EventKind::RecordingGap);
-            let event = event
-                .with("gaps", findings.gaps.0)
-                .with("bytes", findings.gaps.1);
-            events.push(event);
-        }
-        self.settle(&facts, word, reason.as_deref(), verdict.as_ref(), events)
-            .await?;
-        if word.is_terminal() && verdict.is_none() {
-            self.judge_later(entry.id);
-        }
-        Ok(())
-    }
-
-    /// Writes the state, the verdict and their audit rows in one transaction.
-    async fn settle(
-        &self,
-        facts: &RecordingFacts,
-        state: RecordingState,
-        reason: Option<&str>,
-        verdict: Option<&SignedVerdict>,
-        events: impl IntoIterator<Item = Event>,
-    ) -> Result<(), RecordingError> {
-        let mut tx = self.0.store.begin(Durability::Disk).await?;
-        for event in events {
-            tx.audit(self.0.audit.entry(event));
-        }
-        tx.recording_settled(facts.row.session.id, state, reason, verdict)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-}
-
-/// Feeds a segment's working file to the state machine as if it came now, and has it say where to go on
-/// instead of "from the beginning".
-fn resume(ingest: &mut Ingest, segment: u32, known: Vec<u8>) {
-    // The answer to the offer is still in the queue.
-    let answers: Vec<IngestAction> = std::iter::from_fn(|| ingest.poll_action()).collect();
-    debug_assert!(
-        answers.len() <= 1,
-        "nothing follows a new segment but its answer"
-    );
-    let bytes = SegmentBytes {
-        offset: 0,
-        bytes: known,
-    };
-    ingest.handle_bytes(segment, &bytes);
-    let nothing = SegmentBytes {
-        offset: 0,
-        bytes: Vec::new(),
-    };
-    ingest.handle_bytes(segment, &nothing);
-}
-
-fn event_of(facts: &RecordingFacts, state: RecordingState, reason: Option<&str>) -> Event {
-    let kind = match state {
-        RecordingState::Tampered => EventKind::RecordingTampered,
-        RecordingState::Lost => EventKind::RecordingLost,
-        RecordingState::Truncated => EventKind::RecordingTruncated,
-        _ => EventKind::RecordingComplete,
-    };
-    let event = Recordings::event(&facts.row, kind).with("bytes", facts.row.bytes);
-    match reason {
-        // Nothing failed: it is as the session's terms say.
-        Some(reason) if state == RecordingState::Complete => event.with("note", reason),
-        Some(reason) => event.failed(reason),
-        None => event,
-    }
-}
-
-/// Returns a state in a word, and its reason in a sentence.
-fn words(state: IngestState, findings: Option<&Findings>) -> (RecordingState, Option<String>) {
-    let why = |text: &str| Some(text.to_owned());
-    let (word, reason) = match state {
-        IngestState::Recording => (RecordingState::Recording, None),
-        IngestState::Uploading => (RecordingState::Uploading, None),
-        IngestState::Complete => {
-            let without = findings.is_some_and(Findings::is_content_not_kept);
-            let reason = without.then(|| CONTENT_NOT_KEPT.to_owned());
-            (RecordingState::Complete, reason)
-        }
-        IngestState::Truncated(how) => {
-            let reason = match how {
-                Truncated::PowerLoss => why("power_loss: the device says that it lost power"),
-                Truncated::Gone { segment, why } => Some(format!(
-                    "the rest is gone from segment {segment} on: {}",
-                    lost_text(why)
-                )),
-                Truncated::Expired => why("the rest was not delivered in time"),
-                Truncated::NoEnd => {
-                    why("it stops without an end: its agent was killed, or its end was removed")
-                }
-            };
-            (RecordingState::Truncated, reason)
-        }
-        IngestState::Lost(LostReason::Gone(lost)) => (RecordingState::Lost, why(lost_text(lost))),
-        IngestState::Lost(LostReason::Expired) => {
-            (RecordingState::Lost, why("it was not delivered in time"))
-        }
-        IngestState::Lost(LostReason::NotHeld(SegmentLost::PowerLoss)) => (
-            RecordingState::Lost,
-            why("the device no longer has it: it lost power, and has nothing of it since then"),
-        ),
-        IngestState::Lost(LostReason::NotHeld(_)) => (
-            RecordingState::Lost,
-            why("the device no longer has it: nothing of it was there at its agent's start"),
-        ),
-        IngestState::Tampered {
-            segment,
-            block,
-            fault,
-        } => {
-            let reason = match fault {
-                IngestFault::Bytes(fault) => format!("segment {segment}, block {block}: {fault}"),
-                IngestFault::Missing => {
-                    format!("segment {segment} is missing, and later ones are there")
-                }
-                IngestFault::Removed => {
-                    format!("segment {segment} is missing: its file is not on the device any more")
-                }
-                IngestFault::Damaged => format!("segment {segment} was damaged on the device"),
-                IngestFault::OtherHash => {
-                    format!(
-                        "segment {segment}, block {block}: it is not what the device said that there is"
-                    )
-                }
-                IngestFault::TooLong => {
-                    "it is longer than the session can have been: only its beginning is kept"
-                        .to_owned()
-                }
-                IngestFault::Contradicted => findings
-                    .and_then(Findings::contradiction)
-                    .unwrap_or_else(|| "it is not what the relay saw".to_owned()),
-            };
-            (RecordingState::Tampered, Some(reason))
-        }
-    };
-    match findings {
-        Some(findings) => (word, with_extent(reason, word, findings)),
-        None => (word, reason),
-    }
-}
-
-/// Returns the reason why a recording ends early, with how much of what passed it does not prove.
-fn with_extent(
-    reason: Option<String>,
-    state: RecordingState,
-    findings: &Findings,
-) -> Option<String> {
-    let ends_early = matches!(state, RecordingState::Truncated | RecordingState::Lost);
-    match findings.not_proved().filter(|_| ends_early) {
-        Some(extent) => Some(match reason {
-            Some(reason) => format!("{reason}; {extent}"),
-            None => extent,
-        }),
-        None => reason,
-    }
-}
-
-fn lost_text(lost: SegmentLost) -> &'static str {
-    match lost {
-        SegmentLost::Missing => "its file is not on the device any more",
-        SegmentLost::Corrupt => "it was damaged on the device",
-        SegmentLost::Unreadable => "the device cannot read it",
-        SegmentLost::NoRoom => "the device had no room for it",
-        SegmentLost::PowerLoss => "power_loss: the device lost power before it was written",
     }
 }
 

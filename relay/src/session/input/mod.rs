@@ -7,19 +7,22 @@
 //! others of its connection nor its own output, whose window messages come by the same way.
 //!
 //! russh keeps one answer for all channels of a connection: what it got for one, it gives to the next that
-//! needs window, whichever that is. So beside a loaded channel the others get no more than [`SHARED_WINDOW`],
-//! and beside a full one the trickle ([`allowance`]).
+//! needs window, whichever that is. So beside a loaded channel the others get no more than
+//! [`SHARED_WINDOW`](crate::session::limits::SHARED_WINDOW), and beside a full one the trickle ([`allowance`]).
 //!
 //! What was under way before fits into the budget, and half a day of trickle beside it. Should the budget be used up
 //! all the same, the handler waits, and with it the connection; a channel whose device has taken nothing for a
 //! minute is then given up.
+
+mod chunk;
+mod level;
 
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use holdfast_protocol::wire::{Signal, WindowSize};
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -27,11 +30,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::chunk::Chunk;
+pub(crate) use self::level::{QueueLevel, allowance};
 use crate::clock;
 use crate::session::limits::{
     CHANNEL_FILLING, CHANNEL_FULL, CHANNEL_LOADED, CHANNEL_QUEUE, CHANNEL_SHARE, CONNECTION_FULL,
-    CONNECTION_LOADED, CONNECTION_QUEUE, MESSAGE_CHUNK, MESSAGE_OVERHEAD, SHARED_WINDOW,
-    SMALL_MESSAGE, SSH_WINDOW, STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_QUEUE, TRICKLE_WINDOW,
+    CONNECTION_LOADED, CONNECTION_QUEUE, MESSAGE_CHUNK, MESSAGE_OVERHEAD, SMALL_MESSAGE,
+    STALLED_CHANNEL, TRICKLE_PAUSE, TRICKLE_QUEUE, TRICKLE_WINDOW,
 };
 use crate::sync::Mutex;
 
@@ -63,19 +68,6 @@ pub(crate) enum PushError {
     Stalled,
 }
 
-/// The fill level of a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum QueueLevel {
-    /// Nothing, or little.
-    Low,
-    /// The device falls behind.
-    Filling,
-    /// Its client gets a trickle.
-    Loaded,
-    /// Its neighbours' clients get one too.
-    Full,
-}
-
 /// The budget of the channels of one connection together.
 #[derive(Clone, Debug)]
 pub(crate) struct InputBudget(Arc<Semaphore>);
@@ -84,24 +76,6 @@ impl Default for InputBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(CONNECTION_QUEUE)))
     }
-}
-
-/// Returns how much window a channel's client may have at most, by its own queue's level and the highest of the others
-/// on its connection.
-#[must_use]
-pub(crate) fn allowance(own: QueueLevel, others: QueueLevel) -> u32 {
-    let own = match own {
-        QueueLevel::Low => SSH_WINDOW,
-        QueueLevel::Filling => SSH_WINDOW / 2,
-        QueueLevel::Loaded | QueueLevel::Full => TRICKLE_WINDOW,
-    };
-    let beside = match others {
-        QueueLevel::Low => SSH_WINDOW,
-        QueueLevel::Filling => SSH_WINDOW / 2,
-        QueueLevel::Loaded => SHARED_WINDOW,
-        QueueLevel::Full => TRICKLE_WINDOW,
-    };
-    own.min(beside)
 }
 
 /// The permits for a queued message, of its channel's budget and of its connection's.
@@ -118,10 +92,6 @@ enum Queued {
     /// Small messages, and those that came behind them.
     Chunk(Arc<Chunk>),
 }
-
-/// Small messages that wait as one, until they are taken.
-#[derive(Debug)]
-struct Chunk(Mutex<Option<BytesMut>>);
 
 /// The state that both ends share.
 #[derive(Debug)]
@@ -314,33 +284,6 @@ impl InputSender {
     async fn send(&self, queued: Queued, place: QueuePermit) -> Result<(), PushError> {
         let sent = self.queue.send((queued, place)).await;
         sent.map_err(|_| PushError::Ended)
-    }
-}
-
-impl Chunk {
-    fn new(data: &[u8]) -> Self {
-        let mut bytes = BytesMut::with_capacity(MESSAGE_CHUNK);
-        bytes.extend_from_slice(data);
-        Self(Mutex::new(Some(bytes)))
-    }
-
-    /// Returns whether there was room for `data`, and the chunk is not taken yet.
-    fn append(&self, data: &[u8]) -> bool {
-        match &mut *self.lock() {
-            Some(bytes) if bytes.len() + data.len() <= MESSAGE_CHUNK => {
-                bytes.extend_from_slice(data);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn take(&self) -> Bytes {
-        self.lock().take().unwrap_or_default().freeze()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<BytesMut>> {
-        self.0.lock()
     }
 }
 

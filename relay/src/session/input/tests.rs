@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
+use crate::session::limits::{SHARED_WINDOW, SSH_WINDOW};
+
 /// Returns the largest message that a client sends.
 fn packet() -> Input {
     Input::Data(Bytes::from(vec![0; 32 * 1024]))

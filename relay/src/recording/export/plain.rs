@@ -1,0 +1,187 @@
+//! A recording as lines of text.
+
+use avt::Terminal;
+use avt::observer::Transcript;
+use holdfast_protocol::count::Count;
+use holdfast_protocol::escape::{Escaped, EscapedBytes, Lines};
+use holdfast_protocol::recording::reader::DamagedBlock;
+use holdfast_protocol::recording::record::{Event, Record, Stream};
+
+use super::forwards;
+use super::marks::{Mark, MarkedLines};
+use super::screen::shown_size;
+use super::text::{ExportText, content_end_text, gap_line, snake};
+use super::title::Title;
+use crate::recording::limits::MAX_TEXT_LINE;
+
+/// Makes text of what was shown: of a terminal what stood in its lines when they left it, of a command its output.
+#[derive(Default)]
+pub(crate) struct Plain {
+    title: Option<Title>,
+    terminal: Option<(Terminal, Transcript)>,
+    texts: [ExportText; 3],
+    line: String,
+    marked: MarkedLines,
+    last_mark: Option<Mark>,
+}
+
+impl Plain {
+    /// Creates the export of a recording with this title.
+    #[must_use]
+    pub(crate) fn new(title: Title) -> Self {
+        Self {
+            title: Some(title),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the lines that end where blocks cannot be read, and the line in their place.
+    pub(crate) fn damage(&mut self, at: DamagedBlock) -> Vec<String> {
+        let mut lines = self.flush();
+        lines.extend(self.marked_rest());
+        lines.push(gap_line(at));
+        lines
+    }
+
+    /// Returns the lines that are whole after a record, without control characters. Output that has a mark becomes
+    /// lines that begin with it, behind those before it.
+    pub(crate) fn lines(&mut self, record: &Record<'_>, mark: Option<Mark>) -> Vec<String> {
+        if let (Event::Data(stream, bytes) | Event::Part(stream, bytes), Some(mark)) =
+            (&record.event, mark)
+        {
+            if *stream == Stream::Stdin {
+                return Vec::new();
+            }
+            let mut lines = self.flush();
+            if self.last_mark != Some(mark) {
+                lines.extend(self.marked_rest());
+            }
+            self.last_mark = Some(mark);
+            lines.extend(self.marked.take(*stream, mark, bytes.0));
+            return lines;
+        }
+        match &record.event {
+            Event::Start(start) => {
+                let terminal = self
+                    .title
+                    .as_ref()
+                    .and_then(|title| title.terminal(Some(start)));
+                let terminal = terminal.and_then(|(_, size)| {
+                    let (columns, rows) = shown_size(size);
+                    Terminal::new(columns, rows).ok()
+                });
+                self.terminal = terminal.map(|terminal| (terminal, Transcript::new()));
+                Vec::new()
+            }
+            Event::Resize(size) if mark.is_none() => {
+                let Some((terminal, transcript)) = &mut self.terminal else {
+                    return Vec::new();
+                };
+                let (columns, rows) = shown_size(*size);
+                escaped(terminal.resize_with(columns, rows, transcript))
+            }
+            Event::Data(stream, bytes) | Event::Part(stream, bytes) if *stream != Stream::Stdin => {
+                let [_, stdout, stderr] = &mut self.texts;
+                let text = if *stream == Stream::Stderr {
+                    stderr
+                } else {
+                    stdout
+                }
+                .take(bytes.0);
+                let mut lines = self.marked_rest();
+                lines.extend(match &mut self.terminal {
+                    Some((terminal, transcript)) => {
+                        escaped(terminal.feed_with(text.as_str(), transcript))
+                    }
+                    None => self.cut(&text),
+                });
+                lines
+            }
+            Event::File(file) => {
+                let path = EscapedBytes(file.path.0);
+                let line = format!(
+                    "{} {path}: {}, result {}",
+                    snake(&format!("{:?}", file.kind)),
+                    Count(file.size, "byte"),
+                    file.result
+                );
+                vec![Mark::line(mark, &line)]
+            }
+            Event::FilesUnfollowed(why) => {
+                vec![format!(
+                    "[file operations may be missing: {}]",
+                    Escaped(why)
+                )]
+            }
+            Event::ForwardOpened(forward) => {
+                vec![Mark::line(mark, &forwards::opened_line(forward))]
+            }
+            Event::ForwardClosed(forward) => {
+                vec![Mark::line(mark, &forwards::closed_line(forward))]
+            }
+            Event::Gap(gap) => {
+                let missing = gap
+                    .bytes
+                    .iter()
+                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                let verb = if missing == 1 { "is" } else { "are" };
+                vec![format!("[gap: {} {verb} missing]", Count(missing, "byte"))]
+            }
+            Event::ContentEnds(ends) => {
+                // What is behind it need not be of the line that has begun.
+                let mut lines = self.flush();
+                lines.push(format!("[{}]", content_end_text(ends)));
+                lines
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns what is left at the end.
+    #[must_use]
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        let mut lines = self.flush();
+        lines.extend(self.marked_rest());
+        lines
+    }
+
+    /// Returns what has a mark and is no whole line yet.
+    fn marked_rest(&mut self) -> Vec<String> {
+        let mark = self.last_mark.take();
+        mark.map_or_else(Vec::new, |mark| self.marked.rest(mark))
+    }
+
+    /// Returns what is shown by now and is no whole line yet. Where a terminal was, what follows is lines.
+    fn flush(&mut self) -> Vec<String> {
+        let mut lines = match self.terminal.take() {
+            Some((terminal, transcript)) => escaped(transcript.finish(&terminal)),
+            None => Vec::new(),
+        };
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            lines.push(Escaped(&line).to_string());
+        }
+        lines
+    }
+
+    fn cut(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in text.split_inclusive('\n') {
+            self.line.push_str(piece.trim_end_matches('\n'));
+            if piece.ends_with('\n') || self.line.len() > MAX_TEXT_LINE {
+                let line = std::mem::take(&mut self.line);
+                lines.push(shown(line.trim_end_matches('\r')));
+            }
+        }
+        lines
+    }
+}
+
+fn escaped(lines: Vec<String>) -> Vec<String> {
+    lines.iter().map(|line| shown(line)).collect()
+}
+
+/// Returns a line as it was, but for what could drive a terminal or hide.
+fn shown(line: &str) -> String {
+    Lines(line).to_string()
+}
