@@ -1,4 +1,4 @@
-//! How fast our SFTP server is beside OpenSSH's: the same client (`sftp -D`), the same files, in turns.
+//! Measures the speed of our SFTP server beside OpenSSH's: the same client (`sftp -D`), the same files, in turns.
 //! `cargo xtask bench sftp` runs it.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(

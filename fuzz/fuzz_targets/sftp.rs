@@ -1,4 +1,4 @@
-//! What an SFTP client sends. A stream is cut into packets of bounded length, and each of them is understood,
+//! Reads the stream of an SFTP client. It is cut into packets of bounded length, and each of them is understood,
 //! answered as unclear, or the end of the stream; nothing that it names is larger than the packet.
 #![no_main]
 

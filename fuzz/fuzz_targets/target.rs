@@ -1,4 +1,4 @@
-//! Who and where an operator asks for: any user name of an SSH connection, any host and port of a
+//! Parses the account and device that an operator asks for: any user name of an SSH connection, any host and port of a
 //! forward. What is accepted has one name; a refusal never carries a control character to a terminal.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a Holdfast relay and its devices must agree on.
+//! The protocol of a Holdfast relay and its devices: bounds, names, messages, and the state machines of both ends.
 //!
 //! Nothing here knows about sockets, clocks, threads, random sources or an async runtime: every state
 //! machine takes `(now, input)` and yields actions and the time of its next timeout, so that it runs

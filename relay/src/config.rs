@@ -1,4 +1,4 @@
-//! What was typed (flags) and written (the TOML file) becomes one checked [`Config`].
+//! Makes one checked [`Config`] of what was typed (flags) and written (the TOML file).
 
 mod file;
 pub(crate) mod limits;

@@ -1,5 +1,5 @@
-//! What the program writes for people: to its own stdout and stderr, outside its log, and what commands write. Nothing
-//! here panics.
+//! The output for people: to the program's own stdout and stderr, outside its log, and of commands. Nothing here
+//! panics.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! What a person did is found among what an automation did; and a table fits its terminal.
+//! The deeds of a person are found among those of an automation; and a table fits its terminal.
 
 use std::collections::BTreeSet;
 

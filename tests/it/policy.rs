@@ -1,5 +1,4 @@
-//! Who may do what. Roles over labels, logins, abilities and networks, on both ways, with the real
-//! `ssh`.
+//! Roles decide over labels, logins, abilities and networks, on both ways, with the real `ssh`.
 
 use std::fs;
 

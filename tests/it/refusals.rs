@@ -1,4 +1,4 @@
-//! What an operator reads who does not get what they asked for.
+//! Operators who do not get what they asked for read why.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! What a command says of itself goes onto a closed pipe, or onto a full disk: no panic, and the exit status is that of
-//! what was done.
+//! The report of a command goes onto a closed pipe, or onto a full disk: no panic, and the exit status is that of what
+//! was done.
 
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};

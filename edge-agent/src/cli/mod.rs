@@ -1,4 +1,4 @@
-//! What was typed.
+//! The agent's command line: its commands and their arguments.
 
 mod run;
 mod upgrade;

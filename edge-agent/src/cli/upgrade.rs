@@ -1,4 +1,4 @@
-//! What is typed to replace the agent, and what its versions say to each other.
+//! The arguments that replace the agent, and those by which its versions call each other.
 
 use std::path::PathBuf;
 use std::time::Duration;

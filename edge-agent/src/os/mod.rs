@@ -1,4 +1,4 @@
-//! What the agent uses of the system that it runs on: accounts, files, processes, clocks, ways out.
+//! The parts of the operating system that the agent uses: accounts, files, processes, clocks, output.
 
 pub(crate) mod accounts;
 pub(crate) mod clock;

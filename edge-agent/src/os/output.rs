@@ -1,5 +1,5 @@
-//! What the commands write to stdout and stderr. Nothing here panics, and no exit status depends on a sentence that
-//! only says what was done: the reader may have seen enough (`| head`), the log's disk may be full.
+//! The stdout and stderr of the commands. Nothing here panics, and no exit status depends on a sentence that only says
+//! what was done: the reader may have seen enough (`| head`), the log's disk may be full.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! What does not outlast a restart of the device: file systems in memory, and overlays whose changes are there.
+//! Finds what does not outlast a restart of the device: file systems in memory, and overlays whose changes are there.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;

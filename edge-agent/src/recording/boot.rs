@@ -1,4 +1,4 @@
-//! Which boot of the device a recording was cut in: only another one since then is a loss of power.
+//! Notes the boot of the device that a recording was cut in: only another one since then is a loss of power.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What `status` says of the spool.
+//! The state of the spool, as `status` shows it.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Which run of the agent this is, and on which machine: by these the relay tells a device that comes again, after a
-//! restart or through another network, from a copy of its card.
+//! Identifies this run of the agent, and the machine that it is on: by these the relay distinguishes a device that
+//! comes again, after a restart or through another network, from a copy of its card.
 
 use std::fs;
 use std::path::Path;

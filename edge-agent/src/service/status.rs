@@ -1,5 +1,5 @@
-//! What the agent knows of itself: `edge-agent status` asks the running agent over a Unix socket in the
-//! state folder, so that nothing is written to flash for it.
+//! The agent's report about itself: `edge-agent status` asks the running agent over a Unix socket in the state folder,
+//! so that nothing is written to flash for it.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};

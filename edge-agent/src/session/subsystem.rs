@@ -1,4 +1,4 @@
-//! Which program serves a subsystem.
+//! Finds the program that serves a subsystem.
 
 use std::path::{Path, PathBuf};
 

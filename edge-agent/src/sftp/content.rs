@@ -1,4 +1,4 @@
-//! What files hold: opened, read, written, copied.
+//! The contents of files: opened, read, written, copied.
 
 use std::os::fd::OwnedFd;
 

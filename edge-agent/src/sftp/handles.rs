@@ -1,4 +1,4 @@
-//! What a client has open.
+//! The files and folders that a client has open.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! What files are called, and what is known about them: listed, linked, renamed, changed.
+//! The names and attributes of files: listed, linked, renamed, changed.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;

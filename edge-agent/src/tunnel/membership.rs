@@ -1,4 +1,4 @@
-//! What the device belongs to: its name, and the cluster that it pinned when it joined.
+//! The device's membership: its name, and the cluster that it pinned when it joined.
 
 use holdfast_protocol::identity::roster::{Roster, RosterError, SignedRoster};
 use holdfast_protocol::ids::{ClusterFingerprint, DeviceId, DeviceName, PublicKey};

@@ -1,4 +1,4 @@
-//! How the tunnel is: its driver writes it here, and what reports on the agent reads it.
+//! The state of the tunnel: its driver writes it here, and what reports on the agent reads it.
 
 use crate::os::clock;
 use crate::os::sync::Mutex;

@@ -1,4 +1,4 @@
-//! Who a session runs as, where, and with what.
+//! Sessions have the right account, folder and environment.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

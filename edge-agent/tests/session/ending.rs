@@ -1,4 +1,4 @@
-//! How sessions end: by the process, by the client, by the tunnel.
+//! Sessions end: by the process, by the client, by the tunnel.
 
 use std::time::{Duration, Instant};
 

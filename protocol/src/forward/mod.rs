@@ -1,4 +1,4 @@
-//! Which addresses a forward may reach: the rules of a role, and the judgement of one address.
+//! Judges the addresses that a forward may reach: the rules of a role, and the judgement of one address.
 //!
 //! The relay sends the rules along and the device judges, because names mean what they mean on the device.
 //! What is judged is the address that is really connected to, in its one canonical spelling, right before

@@ -1,4 +1,4 @@
-//! Which Unix sockets a forward may reach, or be made as: the rules of a role, and the judgement of one path.
+//! Judges the Unix sockets that a forward may reach, or be made as: the rules of a role, and the judgement of one path.
 //!
 //! As with addresses, the device judges, and on what is really used: the path without a link in it.
 

@@ -1,4 +1,4 @@
-//! How the two ends recognize each other: tokens, the signed roster, and the key that releases are signed with.
+//! The identities of both ends: tokens, the signed roster, and the key that releases are signed with.
 
 pub mod release;
 pub mod roster;

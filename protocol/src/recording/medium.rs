@@ -1,4 +1,4 @@
-//! Where a spool lies. A real one is a folder; a simulated one tears writes, fills up and fails.
+//! The medium of a spool. A real one is a folder; a simulated one tears writes, fills up and fails.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,5 +1,5 @@
-//! What is inside a seal: `codec: u8`, and for LZ4 the plain length as `u32 BE`, then the bytes. LZ4's
-//! block format, where the text of the segment before the block serves as its dictionary.
+//! The plain bytes inside a seal: `codec: u8`, and for LZ4 the plain length as `u32 BE`, then the bytes. LZ4's block
+//! format, where the text of the segment before the block serves as its dictionary.
 
 use alloc::vec;
 use alloc::vec::Vec;

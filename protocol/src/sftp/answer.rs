@@ -1,4 +1,4 @@
-//! What a server answers, as bytes.
+//! The answers of a server, as bytes.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Why a session's SFTP cannot be followed any more.
+//! The reasons why a session's SFTP cannot be followed any more.
 
 use thiserror::Error;
 

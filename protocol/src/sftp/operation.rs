@@ -1,4 +1,4 @@
-//! What is done with files, as a follower sees it.
+//! The operations on files, as a follower sees them.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! What a request asks for, as far as it is followed.
+//! The requests that wait for their answers, as far as they are followed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! What a client sends: packets, and the requests in them.
+//! The packets of a client, and the requests in them.
 
 use thiserror::Error;
 

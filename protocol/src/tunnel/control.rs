@@ -1,4 +1,4 @@
-//! What each end may say on the control stream, in which order and how often. The relay checks each message with
+//! The order of the control stream: what each end may say, when, and how often. The relay checks each message with
 //! [`ControlOrder`] before it means anything, the agent with [`RelayOrder`].
 
 use thiserror::Error;

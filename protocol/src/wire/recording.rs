@@ -1,4 +1,4 @@
-//! What is said about recordings: how a session is recorded, and how its recording is uploaded.
+//! The messages about recordings: how a session is recorded, and how its recording is uploaded.
 
 use alloc::vec::Vec;
 use core::fmt;

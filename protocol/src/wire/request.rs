@@ -1,5 +1,4 @@
-//! What a session's stream is opened for: a process or a forward. They are distinguished as soon as an `Open` is
-//! decoded.
+//! The purpose of a session's stream: a process or a forward. They are distinguished as soon as an `Open` is decoded.
 
 use alloc::string::String;
 use alloc::vec::Vec;

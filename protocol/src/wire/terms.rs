@@ -1,4 +1,4 @@
-//! What a session is restricted to on the device, besides its recording.
+//! The restrictions of a session on the device, besides its recording.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! When a session that is idle or reaches its longest duration is warned, and when it ends. No clock in here: all times
+//! Times the warning and the end of a session that is idle or reaches its longest duration. No clock in here: all times
 //! are counted from the session's beginning, and come from the caller.
 
 use std::fmt;

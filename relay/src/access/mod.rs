@@ -1,4 +1,4 @@
-//! Who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
+//! The rules about who may do what. Pure functions of facts and the time: nothing here reads a store or a clock.
 
 pub(crate) mod certificate;
 pub(crate) mod decision;

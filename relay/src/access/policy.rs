@@ -1,5 +1,5 @@
-//! What all roles of a user say together: deny beats allow, the lowest limit and the shortest timeout win,
-//! and so does the strictest recording.
+//! The combination of all roles of a user: deny beats allow, the lowest limit and the shortest timeout win, and so does
+//! the strictest recording.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! How a session is recorded, and whether it may run where it cannot be. What a device does that runs out of
+//! Decides how a session is recorded, and whether it may run where it cannot be. What a device does that runs out of
 //! room is decided there, by the terms that it gets here.
 
 use holdfast_protocol::ids::DeviceName;

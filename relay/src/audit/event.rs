@@ -1,4 +1,4 @@
-//! What an event is: one value for each thing that the audit log tells.
+//! An event of the audit log: one value for each thing that happened.
 
 use std::net::SocketAddr;
 

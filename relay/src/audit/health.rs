@@ -1,4 +1,4 @@
-//! Whether the log can be written, and what follows if not.
+//! Watches whether the log can be written, and decides what follows if not.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! Which events there are, and how one may go.
+//! The kinds of events, and their outcomes.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What came of it on one device.
+//! The outcome on one device.
 
 use std::time::Duration;
 

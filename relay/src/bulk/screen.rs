@@ -1,4 +1,4 @@
-//! What the client sees: lines as they come, how far it is, and in the end a table.
+//! The output of bulk work for its client: lines as they come, the progress, and in the end a table.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Whose turn it is: so many devices at a time, and those that are offline when they are back.
+//! The order of the devices: so many at a time, and those that are offline when they are back.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What arguments have in common: labels, spans of time and times.
+//! The arguments that commands have in common: labels, spans of time and times.
 
 use std::fmt;
 use std::str::FromStr;

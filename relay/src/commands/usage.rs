@@ -1,4 +1,4 @@
-//! What is said of a line that cannot be understood: what is wrong with it, and the remedy for a frequent slip.
+//! The text about a line that cannot be understood: what is wrong with it, and the remedy for a frequent slip.
 
 use clap::error::{ContextKind, ErrorKind};
 use holdfast_protocol::escape::Escaped;

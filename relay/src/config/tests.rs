@@ -1,4 +1,4 @@
-//! What is typed and written, and what comes of it.
+//! Flags and files become a configuration, or an error that names the place.
 
 use std::io::Write as _;
 use std::path::Path;

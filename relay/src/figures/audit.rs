@@ -1,4 +1,4 @@
-//! How fast the audit log is, with a million events in it: `cargo xtask bench audit`.
+//! Measures the speed of the audit log with a million events in it: `cargo xtask bench audit`.
 
 #![expect(
     clippy::disallowed_macros,

@@ -1,4 +1,4 @@
-//! How fast session control is: decisions a second, and how long a slot of a quota takes to be taken and
+//! Measures the speed of session control: decisions a second, and how long a slot of a quota takes to be taken and
 //! given back while 10,000 are in use. `cargo xtask bench control` runs it.
 #![expect(
     clippy::disallowed_macros,

@@ -1,4 +1,4 @@
-//! Who an operator is: what follows from a key or a certificate that was proved.
+//! The identity of an operator: what follows from a key or a certificate that was proved.
 
 pub(crate) mod keys;
 pub(crate) mod krl;

@@ -1,4 +1,4 @@
-//! What a text from outside is answered with that cannot be read.
+//! The answer to a text from outside that cannot be read.
 
 use thiserror::Error;
 

@@ -1,5 +1,5 @@
-//! How much one user may have at a time. Counting is the store's, in one transaction with the taking; what
-//! the count means is said here.
+//! The quotas of one user. Counting is the store's, in one transaction with the taking; the meaning of the count is
+//! decided here.
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -1,5 +1,5 @@
-//! What a role says: rules, limits and how its sessions are kept. Roles are data; the few that come with
-//! the relay stand in [`presets`].
+//! A role: rules, limits and how its sessions are kept. Roles are data; the few that come with the relay are in
+//! [`presets`].
 
 pub(crate) mod presets;
 pub(crate) mod rule;

@@ -1,4 +1,4 @@
-//! Where a connection comes from, as far as what it costs is counted.
+//! The source of a connection, as far as what it costs is counted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

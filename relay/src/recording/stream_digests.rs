@@ -1,4 +1,4 @@
-//! What the relay notes of a session that is recorded: digests of what it passes on.
+//! The relay's digests of a session that is recorded: of what it passes on.
 
 use std::sync::{Arc, MutexGuard};
 

@@ -1,4 +1,4 @@
-//! Where a session's output goes: to an operator's channel, or to bulk work that gathers the output of many sessions.
+//! The output of a session: to an operator's channel, or to bulk work that gathers the output of many sessions.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the relay speaks: post-quantum key exchange first, authenticated ciphers only, no compression.
+//! The algorithms that the relay offers: post-quantum key exchange first, authenticated ciphers only, no compression.
 //! `ssh-audit` finds nothing to fail here, and a test holds that.
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! What one SSH connection is, apart from the channels on it and from the client that sessions know: how it is spoken
-//! to, and how it is cut.
+//! One SSH connection, apart from the channels on it and from the client that sessions know: how it is spoken to, and
+//! how it is cut.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -1,7 +1,7 @@
-//! Who may begin an SSH connection: OpenSSH's `MaxStartups`, `PerSourceMaxStartups` and
-//! `PerSourcePenalties` in spirit. One source's noise never keeps another out, unless the whole relay is
-//! full, and what proves nothing (a key that is refused, a probe) is not held against a source, because many people
-//! share an address. Pure: the caller gives the time.
+//! Limits the SSH connections that may begin: OpenSSH's `MaxStartups`, `PerSourceMaxStartups` and `PerSourcePenalties`
+//! in spirit. One source's noise never keeps another out, unless the whole relay is full, and what proves nothing (a
+//! key that is refused, a probe) is not held against a source, because many people share an address. Pure: the caller
+//! gives the time.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What can be wrong with a state folder, in sentences that name the file and the remedy.
+//! The errors of a state folder, in sentences that name the file and the remedy.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What can go wrong with the store itself, apart from what a rule refuses.
+//! The errors of the store itself, apart from what a rule refuses.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

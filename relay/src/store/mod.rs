@@ -1,4 +1,4 @@
-//! What the relay remembers, in SQLite: one file per table, one set of queries.
+//! The relay's memory, in SQLite: one file per table, one set of queries.
 //!
 //! Every change is made through a [`Tx`]: `let mut tx = store.begin(durability).await?`, the changes, the audit rows
 //! that describe them, `tx.commit().await?`. All writers of a process queue for one turn, in order, and share commits

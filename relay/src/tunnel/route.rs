@@ -1,4 +1,4 @@
-//! How a device is reached, and the streams to it. Sessions and forwards know nothing else of tunnels, so that a way by
+//! The route to a device, and the streams on it. Sessions and forwards know nothing else of tunnels, so that a way by
 //! another relay is one more variant here.
 
 use std::sync::Arc;

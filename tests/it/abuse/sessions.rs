@@ -1,4 +1,4 @@
-//! What is asked for on a session: its environment, its terminal, and new keys.
+//! The requests on a session: its environment, its terminal, and new keys.
 
 use super::{Fixture, open, request};
 use hostile::operator::raw::{

@@ -1,4 +1,4 @@
-//! What comes from outside stays one line, in every output.
+//! Text from outside stays one line, in every output.
 
 use std::sync::Arc;
 

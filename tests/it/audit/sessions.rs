@@ -1,4 +1,4 @@
-//! What happens in sessions.
+//! The events of sessions.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What ends a session that rests on a certificate, and what does not.
+//! A session that rests on a certificate ends with it, and with nothing else.
 
 use std::fs;
 

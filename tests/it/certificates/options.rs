@@ -1,4 +1,4 @@
-//! What a certificate's options force and permit.
+//! A certificate's options force and permit.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! How much, how long, and how it is ended.
+//! Sessions have quotas and longest durations, and can be ended.
 
 mod console;
 mod idle;

@@ -1,4 +1,4 @@
-//! How often a login and a session ask the relay's database.
+//! Counts how often a login and a session ask the relay's database.
 
 use super::started;
 use crate::harness::Device;

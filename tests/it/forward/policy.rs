@@ -1,4 +1,4 @@
-//! Who may forward where, and what becomes of it when that changes.
+//! Forwards reach what the policy allows, and end when it changes.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;

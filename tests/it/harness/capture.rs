@@ -1,4 +1,4 @@
-//! What a child writes, gathered by a thread, so that a test can wait for a part of it.
+//! The output of a child, gathered by a thread, so that a test can wait for a part of it.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,4 +1,4 @@
-//! What tests measure of sessions and processes.
+//! Measures sessions and processes.
 
 use std::fs;
 use std::process::Command;

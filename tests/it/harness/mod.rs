@@ -1,4 +1,4 @@
-//! What the tests are made of: programs under test, an operator's stock tools, and ways to wait.
+//! The parts that tests are made of: programs under test, an operator's stock tools, and ways to wait.
 //!
 //! Nothing here sleeps to get an order of events: each wait is for a condition and up to a
 //! deadline. Every child is ended by its id when its owner is dropped.

@@ -1,5 +1,5 @@
-//! Where the programs under test are. `HOLDFAST_RELAY` and `HOLDFAST_AGENT` name ready ones; else they
-//! are built, once per run.
+//! Finds the programs under test. `HOLDFAST_RELAY` and `HOLDFAST_AGENT` name ready ones; else they are built, once per
+//! run.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! What most tests need: a relay, an administrator, and a device that is online.
+//! The site that most tests need: a relay, an administrator, and a device that is online.
 
 use super::{Device, Output, Relay, Running, SshClient, Terminal, Way, own_login, run};
 

@@ -1,4 +1,4 @@
-//! What becomes of each case: one relay with little memory is attacked by all of them, one after the other, while
+//! The outcome of each case: one relay with little memory is attacked by all of them, one after the other, while
 //! another user types.
 
 use std::collections::BTreeSet;

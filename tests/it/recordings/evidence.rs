@@ -1,4 +1,4 @@
-//! What a recording has beyond what the operator was shown.
+//! Recorded output that the operator was not shown is marked as such.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What recording costs, end to end: `cargo xtask bench recording` runs this.
+//! Measures what recording costs, end to end: `cargo xtask bench recording` runs this.
 
 use std::fs::File;
 use std::io;

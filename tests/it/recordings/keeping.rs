@@ -1,4 +1,4 @@
-//! How long the relay keeps recordings.
+//! The relay keeps recordings for as long as it is configured to.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What a session finds around it.
+//! The environment of a session.
 
 use std::collections::BTreeMap;
 

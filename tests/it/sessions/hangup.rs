@@ -1,4 +1,4 @@
-//! What becomes of a process whose observer is lost, and of one that is to stop.
+//! A process whose observer is lost, or that is to stop, ends as its role says.
 
 use std::fs;
 use std::path::{Path, PathBuf};

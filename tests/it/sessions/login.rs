@@ -1,4 +1,4 @@
-//! What makes a session a login session of the device.
+//! Sessions are login sessions of the device.
 
 use std::fs::{self, DirEntry, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -1,4 +1,4 @@
-//! What a session on a device is, on both ways.
+//! Sessions on a device, on both ways.
 
 mod accounts;
 mod environment;

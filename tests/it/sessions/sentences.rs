@@ -1,4 +1,4 @@
-//! What is not passed on is said on stderr, where a client that says nothing by itself shows it.
+//! Requests that are not passed on are reported on stderr, also to a client that logs nothing by itself.
 
 use crate::harness::{SOON, Site, Terminal, Way, command, run};
 

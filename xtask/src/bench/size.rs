@@ -1,4 +1,4 @@
-//! What a program's bytes are: its sections as `readelf` lists them, and whose code they hold, by the names that
+//! Measures the bytes of a program: its sections as `readelf` lists them, and whose code they hold, by the names that
 //! `nm` prints of the same program before it was stripped.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What went into a program: a bill of materials in CycloneDX's JSON (ECMA-424).
+//! The bill of materials of a program, in CycloneDX's JSON (ECMA-424).
 //!
 //! It is made of what `cargo tree` says of the one package. The tools that make such bills look at the
 //! workspace as a whole, and would name the relay's cryptography among the agent's parts.

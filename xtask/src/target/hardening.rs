@@ -1,4 +1,4 @@
-//! What a program's ELF file says about how hard it is to attack, as `readelf` shows it.
+//! Checks how hard a program is to attack by what its ELF file says, as `readelf` shows it.
 
 use std::path::Path;
 use std::process::Command;

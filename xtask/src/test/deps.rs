@@ -1,4 +1,4 @@
-//! Who may depend on what: the bans of each crate, and `deny.toml` for the whole.
+//! Checks the dependencies: the bans of each crate, and `deny.toml` for the whole.
 
 use std::process::Command;
 

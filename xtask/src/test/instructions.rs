@@ -1,4 +1,4 @@
-//! Which of a 32-bit ARM program's instructions an ARMv6 has not.
+//! Finds the instructions of a 32-bit ARM program that an ARMv6 has not.
 //!
 //! A program that is shipped has no symbols, so nothing says where in it code ends and constants begin. Constants that
 //! an instruction loads by its own address are distinguished from code by that; of the others, those that look like an

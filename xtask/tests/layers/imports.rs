@@ -1,4 +1,4 @@
-//! Which module of a crate imports from which other.
+//! Finds the modules of a crate that import from each other.
 //!
 //! A name that a module passes on (`pub use`, or a `use` that its children see) counts for the module that passes it on
 //! and for the one that defines it, however many there are in between.

@@ -168,6 +168,31 @@ fn no_doc_comment_begins_with_a_question() {
 }
 
 #[test]
+fn no_module_head_begins_with_a_question() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in SOURCES.into_iter().chain(["xtask/tests"]) {
+        sources(&root.join(folder), &[], &mut files);
+    }
+    let heads = files.iter().filter_map(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        let head = text.strip_prefix("//! ")?.lines().next()?.to_owned();
+        Some((file.strip_prefix(&root).unwrap().to_owned(), head))
+    });
+    let heads: Vec<_> = heads.collect();
+    assert!(heads.len() > 300, "only {} heads were found", heads.len());
+    let is_question = |head: &str| {
+        let word = head.split(|c: char| !c.is_alphabetic()).next();
+        word.is_some_and(|word| QUESTIONS.contains(&word))
+    };
+    let found: Vec<_> = heads.iter().filter(|(_, head)| is_question(head)).collect();
+    assert!(
+        found.is_empty(),
+        "say what the module holds (\"The time that …\") or does (\"Reads …\"): {found:#?}"
+    );
+}
+
+#[test]
 fn doc_comments_of_functions_begin_with_a_verb() {
     let found = wrong_comments(&CRATES, |comment| {
         comment.is_of_function() && !comment.begins_with_verb()

@@ -1,5 +1,5 @@
-//! How much a session's programs may add to its recording: an honest recording has to stay within what the relay
-//! expects of such a session, whatever runs in it. Pure: the caller gives the time.
+//! Bounds what a session's programs add to its recording: an honest recording has to stay within what the relay expects
+//! of such a session, whatever runs in it. Pure: the caller gives the time.
 
 use std::time::Duration;
 

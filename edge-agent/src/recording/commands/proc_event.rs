@@ -1,6 +1,6 @@
-//! What the kernel's process-event connector says, as bytes: netlink's header, the connector's, the event; all
-//! in the machine's own byte order (`linux/netlink.h`, `linux/connector.h`, `linux/cn_proc.h`). Nothing here
-//! trusts a length before it was compared with what there is.
+//! The messages of the kernel's process-event connector, as bytes: netlink's header, the connector's, the event; all in
+//! the machine's own byte order (`linux/netlink.h`, `linux/connector.h`, `linux/cn_proc.h`). No length is trusted
+//! before it was compared with what there is.
 
 /// Netlink's header.
 const NETLINK: usize = 16;

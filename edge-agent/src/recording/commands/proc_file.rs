@@ -1,4 +1,4 @@
-//! What `/proc` says of a process.
+//! Reads what `/proc` has of a process.
 
 use std::fs::{self, File};
 use std::io::Read as _;

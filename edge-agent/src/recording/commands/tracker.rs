@@ -1,5 +1,5 @@
-//! Which processes belong to which session: by descent from the process that the agent has started for it, or
-//! by the kernel's session of its leader.
+//! Assigns processes to sessions: by descent from the process that the agent has started for a session, or by the
+//! kernel's session of its leader.
 //!
 //! The kernel reports a process before the agent knows what it is for. What was observed of those that descend
 //! from a child of the agent waits until a session claims that child, or it ends.

@@ -1,4 +1,4 @@
-//! Where recordings wait, and when they are uploaded.
+//! The recorder's configuration: where recordings wait, and when they are uploaded.
 
 use std::io;
 use std::path::{Path, PathBuf};

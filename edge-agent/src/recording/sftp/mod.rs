@@ -1,4 +1,4 @@
-//! What a session of file transfer does, as a recording says it: the operations that the protocol's follower sees.
+//! The operations of a file transfer as its recording has them: those that the protocol's follower sees.
 
 use std::collections::VecDeque;
 

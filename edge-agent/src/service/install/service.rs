@@ -1,5 +1,5 @@
-//! What each init system gets: the text of its file, and the commands that make it look. Nothing is read or
-//! written here.
+//! The service as each init system has it: the text of its file, and the commands that make the init look. Nothing is
+//! read or written here.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Which addresses are the device's own at this moment: the ones of all its interfaces, and the networks that its
-//! routes call local.
+//! Finds the addresses that are the device's own at this moment: the ones of all its interfaces, and the networks that
+//! its routes call local.
 
 use std::fs;
 use std::io;

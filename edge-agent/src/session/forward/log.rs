@@ -1,4 +1,4 @@
-//! How forwards are recorded: the stream of their shared log, and what each of them adds to it.
+//! Records forwards: the stream of their shared log, and what each of them adds to it.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

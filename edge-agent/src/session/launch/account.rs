@@ -1,4 +1,4 @@
-//! How the helper becomes an account: the ids, and what setuid(2) leaves as it was.
+//! Makes the helper become an account: the ids, and what setuid(2) leaves as it was.
 //!
 //! The rule: what gives the agent's process more than an account has by itself is dropped (keyring, capabilities,
 //! priorities, protection from the OOM killer). What the service manager takes away from the service (resource limits,

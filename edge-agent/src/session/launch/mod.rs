@@ -1,4 +1,4 @@
-//! How a session's process is started, without `unsafe`.
+//! Starts a session's process, without `unsafe`.
 //!
 //! Between a fork and an exec one may do little in a program with threads, and Rust has no safe way to
 //! do it. So the agent runs *itself* as a helper of one thread, which takes a terminal or pipes, becomes

@@ -1,4 +1,4 @@
-//! How the process of a session is started, and how it is connected to the stream.
+//! Starts the process of a session, and connects it to the stream.
 
 use std::mem::take;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What happens next to a session: to its process, on its stream, or because it is time.
+//! Waits for the next event of a session: of its process, on its stream, or because it is time.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

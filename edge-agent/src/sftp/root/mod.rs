@@ -1,4 +1,4 @@
-//! Where paths lead: in the whole file system, or in one folder that is shown as all of it.
+//! Resolves paths: in the whole file system, or in one folder that is shown as all of it.
 //!
 //! Within a root the kernel itself holds every step inside (`openat2` with `RESOLVE_IN_ROOT`, Linux 5.6):
 //! `..` stops at the root, absolute links begin at it, and a folder that is moved during the walk makes the

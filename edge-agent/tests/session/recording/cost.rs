@@ -1,4 +1,4 @@
-//! What a recording costs.
+//! Measures what a recording costs.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! How a recording contradicts what the relay knows of its session.
+//! The contradictions between a recording and what the relay knows of its session.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! What a recording is compared with: the relay's own row of the session. Nothing in here comes from the device.
+//! The relay's own row of the session, which a recording is compared with. Nothing in here comes from the device.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;

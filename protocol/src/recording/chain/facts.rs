@@ -1,4 +1,4 @@
-//! What a recording says beside the streams' data, against the relay's own row of the session.
+//! Compares the facts of a recording, its streams' data aside, with the relay's own row of the session.
 
 use alloc::vec::Vec;
 

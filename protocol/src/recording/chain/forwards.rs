@@ -1,4 +1,4 @@
-//! What a recording of forwards says of each of them, against the relay's own row of it.
+//! Compares each forward in a recording of forwards with the relay's own row of it.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -1,4 +1,4 @@
-//! What the driver of an ingest is to do, and what a check comes to.
+//! The actions that the driver of an ingest does, and the results of a check.
 
 use alloc::vec::Vec;
 

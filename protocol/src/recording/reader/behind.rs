@@ -1,4 +1,4 @@
-//! What is behind a damaged block: the blocks of its segment that can still be opened, and the segments after it.
+//! Reads behind a damaged block: the blocks of its segment that can still be opened, and the segments after it.
 //!
 //! No chain leads there, so that nothing of it is proved: the seals alone say that each block was sealed to the key, and
 //! that it is in its place. A block that was packed with text of the damaged one cannot be unpacked, and is missing, too.

@@ -1,4 +1,5 @@
-//! Whether what a session shows is accepted: there is room for it, it waits, it is left out, or the session ends.
+//! Decides whether what a session shows is accepted: there is room for it, it waits, it is left out, or the session
+//! ends.
 
 use alloc::vec::Vec;
 use core::time::Duration;

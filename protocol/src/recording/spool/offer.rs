@@ -1,4 +1,4 @@
-//! What is offered to the spool, and its answer.
+//! The data that is offered to the spool, and its answer.
 
 use super::Unavailable;
 use crate::recording::record::{RecordingStart, Stream};

@@ -1,4 +1,4 @@
-//! What each kind of session may use of the spool, and what it leaves to those that need it more.
+//! The share of the spool that each kind of session may use, and what it leaves to those that need it more.
 
 use crate::limits::{RECOVER_RESERVE, SPOOL_SHARES};
 use crate::recording::record::RecordingStart;

@@ -1,4 +1,4 @@
-//! Why something can't be recorded, in words that an operator reads.
+//! The reasons why something can't be recorded, in words that an operator reads.
 
 use core::fmt;
 

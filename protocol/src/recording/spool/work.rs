@@ -1,4 +1,4 @@
-//! What is to be done on the medium, and what follows from its outcome.
+//! The work that is to be done on the medium, and what follows from its outcome.
 
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -1,4 +1,4 @@
-//! When an upload may go on: behind interactive data, within its window, rate and daily budget.
+//! Decides when an upload may go on: behind interactive data, within its window, rate and daily budget.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an answer means for the files that are open: what was done, and what failed.
+//! Applies an answer to the files that are open: what was done, and what failed.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! How much of a tunnel may be under way: a congestion control for bad links with people on them.
+//! Bounds how much of a tunnel may be under way: a congestion control for bad links with people on them.
 //!
 //! It is a small relative of BBR (draft-ietf-ccwg-bbr): it measures how fast the path delivers and how long an
 //! empty path takes, keeps that product in flight and little more, and takes loss for noise until there is much

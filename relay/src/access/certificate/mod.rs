@@ -1,5 +1,5 @@
-//! What follows from an OpenSSH user certificate (PROTOCOL.certkeys): the user that it identifies, and what it permits.
-//! The rules are those of OpenSSH's server for authorities that it trusts (`TrustedUserCAKeys`).
+//! Reads an OpenSSH user certificate (PROTOCOL.certkeys): the user that it identifies, and what it permits. The rules
+//! are those of OpenSSH's server for authorities that it trusts (`TrustedUserCAKeys`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

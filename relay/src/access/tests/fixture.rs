@@ -1,4 +1,4 @@
-//! What the tests of rules are made of.
+//! The roles, users and facts that the tests of rules share.
 
 use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,

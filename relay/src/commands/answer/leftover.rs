@@ -1,4 +1,5 @@
-//! What is left of the token that a device enrolled with, in the answers of commands that end or lock the device.
+//! The sentence about the uses that are left of the token that a device enrolled with, in the answers of commands that
+//! end or lock the device.
 
 use holdfast_protocol::count::Count;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! How what a command says gets out: all of it passes here, escaped, and the exit status is that of what was done.
+//! The answers of commands: all of them pass here, escaped, and the exit status is that of what was done.
 
 pub(crate) mod failure;
 pub(crate) mod fold;

@@ -1,4 +1,4 @@
-//! Who gives a command, and what they may see.
+//! The caller of a command, and what they may see.
 
 use std::net::IpAddr;
 

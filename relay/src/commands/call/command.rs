@@ -1,4 +1,4 @@
-//! What a command is: everything that the CLI and the SSH console need to know of it, in one place.
+//! The trait of a command: everything that the CLI and the SSH console need to know of it, in one place.
 
 use super::caller::Caller;
 use super::context::Context;

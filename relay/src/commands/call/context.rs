@@ -1,4 +1,4 @@
-//! What commands work on.
+//! The context that commands work on.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

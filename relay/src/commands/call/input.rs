@@ -1,4 +1,4 @@
-//! What commands read: stdin, or a file of the machine that the command is typed on.
+//! Reads the input of commands: stdin, or a file of the machine that the command is typed on.
 
 use std::io::Read as _;
 

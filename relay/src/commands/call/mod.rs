@@ -1,4 +1,4 @@
-//! How a command is called: what it is, by whom and on what it is run, and with which right.
+//! The call of a command: the command itself, its caller, the context that it runs on, and the right that it needs.
 
 pub(crate) mod caller;
 pub(crate) mod change;

@@ -1,4 +1,4 @@
-//! Who may run which command.
+//! The rights that commands need, and the check of them.
 
 use crate::access::policy::Ability;
 use crate::commands::{AnyCommand, Caller};

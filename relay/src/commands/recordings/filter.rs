@@ -1,4 +1,4 @@
-//! What a listing of recordings shows, and how.
+//! The filter and the form of a listing of recordings.
 
 use super::super::{Caller, Context, Failure, json};
 use super::rows;

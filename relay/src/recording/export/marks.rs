@@ -1,4 +1,4 @@
-//! What a reader of a recording must know of each record: whether the operator was shown it, and whether it is proved.
+//! Marks the records of a recording for its reader: whether the operator was shown a record, and whether it is proved.
 //! The relay's own row decides, and its verdict.
 
 use std::ops::Range;

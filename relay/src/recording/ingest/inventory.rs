@@ -1,4 +1,4 @@
-//! What a device holds, compared with what is expected of it: the rest is judged at once.
+//! Compares what a device holds with what is expected of it: the rest is judged at once.
 //!
 //! Only sessions that began before the agent's start are compared: of a session that begins meanwhile, the device need
 //! not know yet. Which these are is decided by the relay's rows. What a device does not list although it has it is

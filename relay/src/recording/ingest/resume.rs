@@ -1,4 +1,4 @@
-//! What came of a segment before the relay was restarted.
+//! Takes up a segment of which a part came before the relay was restarted.
 
 use holdfast_protocol::recording::ingest::{Ingest, IngestAction};
 use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};

@@ -1,4 +1,4 @@
-//! Where whole recordings are kept: as the configuration says it, and as the store remembers it for the
+//! The place where whole recordings are kept: as the configuration says it, and as the store remembers it for the
 //! commands that run beside the relay.
 
 use std::fmt;

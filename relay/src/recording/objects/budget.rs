@@ -1,5 +1,5 @@
-//! How much all recordings may take, those of one device, and how much of the disk is left alone. Pure: the caller says
-//! what is free.
+//! Bounds what all recordings may take, what those of one device may, and how much of the disk is left alone. Pure: the
+//! caller says what is free.
 
 use std::collections::{HashMap, HashSet};
 

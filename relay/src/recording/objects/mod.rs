@@ -1,5 +1,5 @@
-//! Where segments lie. What is being received is a file of the relay's own; what is whole is an object: in
-//! the same folder, or in a bucket that speaks S3.
+//! Stores segments. What is being received is a file of the relay's own; what is whole is an object: in the same
+//! folder, or in a bucket that speaks S3.
 
 pub(crate) mod backend;
 pub(crate) mod budget;

@@ -1,4 +1,4 @@
-//! What a device may say in a recording, whose own root seals what they like: the relay's row of the session decides.
+//! A device whose own root seals what they like is contradicted by the relay's row of the session.
 
 use holdfast_protocol::limits::MAX_BLOCK_PLAIN;
 use holdfast_protocol::recording::chain::SentControl;

@@ -1,4 +1,4 @@
-//! Whose recording is checked next: each device has one turn at a time, so that one with many recordings, or with long
+//! Orders the checks of recordings: each device has one turn at a time, so that one with many recordings, or with long
 //! ones, keeps no other's waiting longer than one check.
 
 use std::collections::HashMap;

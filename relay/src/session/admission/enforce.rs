@@ -1,5 +1,4 @@
-//! What a change of access does to what is alive: it is held against the new facts, and ended if it may not
-//! be any more.
+//! Enforces a change of access: everything alive is compared with the new facts, and ended if it may not be any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the store says when something is decided, and what of it holds for one connection.
+//! Loads the facts that decisions need from the store, and keeps those that hold for one connection.
 
 use std::sync::Arc;
 

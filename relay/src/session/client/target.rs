@@ -1,4 +1,5 @@
-//! Who and where an operator asks for, from what `ssh` sends: a user name, or the host of a forward.
+//! Parses the account and device that an operator asks for, from what `ssh` sends: a user name, or the host of a
+//! forward.
 
 use std::str::FromStr;
 

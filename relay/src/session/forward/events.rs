@@ -1,4 +1,4 @@
-//! What a device reports of a forward on a stream without data.
+//! The reports of a device on a forward's stream without data.
 
 use holdfast_protocol::codec::frame::{FramePiece, FrameReader};
 use holdfast_protocol::session::{ForwardKind, ForwardReport, RelayForward};

@@ -1,4 +1,4 @@
-//! How forwards are recorded: in one recording for all that go through a device on one SSH connection.
+//! Records forwards: in one recording for all that go through a device on one SSH connection.
 //!
 //! A browser behind `ssh -D` makes thousands of connections, so none has a recording of its own. The first one has the
 //! device begin a recording on a stream without data, and each is noted there by the device, before its first byte

@@ -1,4 +1,4 @@
-//! How full a channel's queue is, and how much window its client may have.
+//! The fill level of a channel's queue, and the window that its client may have by it.
 
 use crate::session::limits::{SHARED_WINDOW, SSH_WINDOW, TRICKLE_WINDOW};
 

@@ -1,4 +1,4 @@
-//! What an operator's channel sends, on its way to the device: a queue with a budget of bytes.
+//! The input of an operator's channel, on its way to the device: a queue with a budget of bytes.
 //!
 //! russh gives window back as soon as data arrives, not when it is taken, and has no call to give it later.
 //! But each time it gives window back, it asks up to how much. So while a queue is loaded the answer is

@@ -1,4 +1,4 @@
-//! What both directions of a process's splice use.
+//! The context that both directions of a process's splice use.
 
 use std::sync::atomic::AtomicBool;
 

@@ -1,4 +1,4 @@
-//! What an sftp session does with files, from the splice to the audit log.
+//! Follows the file operations of an sftp session, from the splice to the audit log.
 
 use holdfast_protocol::sftp::{Followed, Follower};
 use tracing::warn;

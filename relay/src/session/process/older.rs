@@ -1,4 +1,4 @@
-//! What an older agent does not take is cut before it is sent, and the operator reads what was.
+//! Cuts what an older agent does not take before it is sent, and says to the operator what was cut.
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::DeviceName;

@@ -1,4 +1,4 @@
-//! Why there is no session on a device, in words for the operator: it refused, or it is not there.
+//! The reasons why there is no session on a device, in words for the operator: it refused, or it is not there.
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceName, Login};

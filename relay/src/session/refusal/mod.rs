@@ -1,4 +1,4 @@
-//! Why something that an operator asks for is not done: one value from the decision to the edge. Its text is for the
+//! The refusal of something that an operator asks for: one value from the decision to the edge. Its text is for the
 //! operator, and is made where it leaves the relay.
 
 pub(crate) mod device;

@@ -1,4 +1,4 @@
-//! Where a forward leads: as it is asked for, as the device is asked for it, and whether that may still be.
+//! The destination of a forward: as it is asked for, as the device is asked for it, and whether that may still be.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

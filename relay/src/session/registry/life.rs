@@ -1,5 +1,5 @@
-//! What everything on the live-session registry has, be it a session, a forward or a console command that streams:
-//! whose it is, what moved, when it ends by the clock, and how it is ended.
+//! The life of anything on the live-session registry, be it a session, a forward or a console command that streams: its
+//! owner, what moved, when it ends by the clock, and how it is ended.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

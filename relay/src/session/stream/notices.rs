@@ -1,4 +1,5 @@
-//! What an operator reads of a session that ends, or does not begin: lines of our own, never in the data of a command.
+//! Notices for the operator of a session that ends, or does not begin: lines of our own, never in the data of a
+//! command.
 
 use holdfast_protocol::ids::DeviceName;
 use tokio::time::timeout;

@@ -1,4 +1,4 @@
-//! What waits beside a splice: for a device that does not answer, and for an operator who does nothing.
+//! The timeouts beside a splice: of a device that does not answer, and of an operator who does nothing.
 
 use std::time::Duration;
 

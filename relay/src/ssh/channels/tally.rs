@@ -1,4 +1,4 @@
-//! How many channels a client has: those of its SSH connection, and those of the connections inside its jumps. A jump
+//! Counts the channels of a client: those of its SSH connection, and those of the connections inside its jumps. A jump
 //! and the first channel inside it count as one, because each is of no use without the other.
 
 use std::sync::{Arc, MutexGuard};

@@ -1,4 +1,4 @@
-//! What a connection offered as proof before it authenticated, or did not.
+//! The proofs that a connection offered before it authenticated, or did not.
 
 use std::net::SocketAddr;
 use std::sync::MutexGuard;

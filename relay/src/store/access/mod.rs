@@ -1,4 +1,4 @@
-//! Who may do what, as it is stored: users, keys, roles, authorities, revocations, locks, and the policy document.
+//! The stored access rules: users, keys, roles, authorities, revocations, locks, and the policy document.
 pub(crate) mod authorities;
 pub(crate) mod keys;
 pub(crate) mod locks;

@@ -1,4 +1,4 @@
-//! Whether the database is whole, for `relay doctor`.
+//! Checks whether the database is whole, for `relay doctor`.
 
 use crate::clock::Timestamp;
 use crate::store::{Store, StoreError};

@@ -1,4 +1,4 @@
-//! What the relay knows of a recording.
+//! The facts that the relay has of a recording.
 
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{

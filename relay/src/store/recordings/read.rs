@@ -1,4 +1,4 @@
-//! What is known of recordings: for listings, for who goes on with one, and for what is to be done.
+//! Reads recordings: for listings, for work that goes on with one, and for what is to be done.
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
 use holdfast_protocol::recording::chain::{ChainKey, SeenForwards};

@@ -1,4 +1,4 @@
-//! What a transaction changes of recordings.
+//! Changes recordings in a transaction.
 
 use holdfast_protocol::ids::{SessionId, UserName};
 use holdfast_protocol::recording::chain::SeenForward;

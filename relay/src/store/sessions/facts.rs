@@ -1,4 +1,4 @@
-//! What is known of a session from its beginning on: what its row says as long as it lives, and its recording's for
+//! The facts of a session from its beginning on: those that its row has as long as it lives, and its recording's for
 //! good.
 
 use std::net::SocketAddr;

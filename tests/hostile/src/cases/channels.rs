@@ -1,4 +1,4 @@
-//! What an operator who is logged in may not do with channels.
+//! Operators who are logged in and misuse channels.
 
 use anyhow::Result;
 

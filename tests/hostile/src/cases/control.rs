@@ -1,4 +1,4 @@
-//! What a member may not say on its control stream.
+//! Members that send on their control stream what they may not.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a device may not say of forwards, and what it may say a bounded number of times.
+//! Devices that say of forwards what they may not, or more often than they may.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a device without membership may do at the relay's door.
+//! Devices without membership that misuse the relay's endpoint.
 
 use std::sync::Arc;
 

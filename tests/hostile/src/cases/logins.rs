@@ -1,4 +1,4 @@
-//! What an operator may not do before they are logged in.
+//! Operators who do before login what they may not.
 
 use anyhow::Result;
 use ring::rand::SystemRandom;

@@ -1,4 +1,4 @@
-//! What a device may not say in a session.
+//! Devices that say in a session what they may not.
 
 use std::sync::Arc;
 

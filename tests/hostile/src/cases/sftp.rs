@@ -1,4 +1,4 @@
-//! What an operator may not say in an sftp session.
+//! Operators who send in an sftp session what they may not.
 
 use anyhow::Result;
 

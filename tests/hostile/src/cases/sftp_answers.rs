@@ -1,4 +1,4 @@
-//! What a device may not answer in an sftp session.
+//! Devices that answer in an sftp session what they may not.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a device does in good order, for all that its case does not lie about.
+//! The honest part of a device: everything that its case does not lie about.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a device that has the key may do to a recording before it seals it.
+//! The changes that a device that has the key may make to a recording before it seals it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! What a process was given, as the kernel has it: nothing here is that process's own word.
+//! Reads what a process was given from the kernel: nothing here is that process's own word.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

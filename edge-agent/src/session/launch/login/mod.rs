@@ -1,4 +1,5 @@
-//! What the device's PAM gives a session: variables, limits, groups, a runtime folder, and its consent.
+//! Login sessions by the device's PAM, which gives a session variables, limits, groups, a runtime folder, and its
+//! consent.
 //!
 //! A static program cannot load PAM's modules. `su` can: it is a program of the device, opens a PAM session for the
 //! account that root names, and closes it when what it started ends. So a helper of the agent has `su` start a shell

@@ -1,4 +1,4 @@
-//! What a recording lacks: a gap opens when there is no room, and is recorded when there is again.
+//! The gaps of a recording: one opens when there is no room, and is recorded when there is again.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the store holds, as a document.
+//! Writes what the store holds as a document.
 
 use holdfast_protocol::ids::UserName;
 

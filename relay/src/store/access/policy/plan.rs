@@ -1,4 +1,4 @@
-//! What shall be, from what is and what a document says. Pure.
+//! Plans the changes of a policy document, from what is and what the document says. Pure.
 
 use std::collections::BTreeMap;
 

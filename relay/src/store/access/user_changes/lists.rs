@@ -1,4 +1,4 @@
-//! What belongs to a user, put in inside a transaction; each says how much of it is new.
+//! The lists that belong to a user, put in inside a transaction; each function returns how much of it is new.
 
 use holdfast_protocol::ids::UserName;
 

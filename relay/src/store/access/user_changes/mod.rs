@@ -1,5 +1,5 @@
-//! How operators are added, changed and removed. Each change is one transaction, and grows the number
-//! that tells relays to look again.
+//! Adds, changes and removes operators. Each change is one transaction, and grows the number that makes relays look
+//! again.
 
 mod lists;
 

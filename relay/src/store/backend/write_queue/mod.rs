@@ -1,4 +1,4 @@
-//! Whose turn it is to write, and commits that several writers share.
+//! Orders the writers, and makes commits that several of them share.
 //!
 //! SQLite allows one writer at a time, and what a commit costs is the disk's answer. So a writer that is
 //! done while others wait for their turn leaves its transaction open for them: each adds its change behind
