@@ -7,5 +7,5 @@ fn main() -> std::io::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
     let folder = folder.ok_or_else(|| std::io::Error::other("expected a folder"))?;
     std::fs::create_dir_all(&folder)?;
-    clap_mangen::generate_to(relay::cli::command(), folder)
+    clap_mangen::generate_to(relay::entry::cli::command(), folder)
 }

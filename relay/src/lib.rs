@@ -9,10 +9,10 @@
 mod access;
 mod audit;
 mod bulk;
-pub mod cli;
 mod clock;
 mod commands;
 mod config;
+pub mod entry;
 #[cfg(test)]
 mod figures;
 mod hex;

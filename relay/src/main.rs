@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(relay::cli::run(std::env::args_os()))
+    ExitCode::from(relay::entry::cli::run(std::env::args_os()))
 }

@@ -31,10 +31,11 @@ use crate::session::ending::{Cause, Ending};
 use crate::session::registry::publish;
 use crate::session::report::Report;
 use crate::ssh::connections::Connections;
+use crate::ssh::console::{self, ConsoleService};
 use crate::ssh::host_certificates::{self, HostCertificates};
 use crate::ssh::host_keys::HostKeys;
 use crate::ssh::server;
-use crate::ssh::{Front, algorithms, console};
+use crate::ssh::{Front, algorithms};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
@@ -53,11 +54,16 @@ struct Services {
     releaser: Releaser,
 }
 
-/// Runs the relay until SIGTERM or SIGINT, and says on stdout when it serves.
+/// Runs the relay until SIGTERM or SIGINT, and says on stdout when it serves. The console is the caller's.
 ///
 /// # Errors
 /// A listener cannot be bound, or the store fails.
-pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    state: State,
+    store: Store,
+    console: Arc<dyn ConsoleService>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -69,7 +75,7 @@ pub(crate) async fn run(config: Config, state: State, store: Store) -> anyhow::R
     let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
     let left = store.left_tunnels(Timestamp::now()).await?;
-    let parts = start(&config, state, store, bound.noted, (ssh, tunnel)).await?;
+    let parts = start(&config, state, store, console, bound.noted, (ssh, tunnel)).await?;
     let Services {
         tunnels,
         sessions,
@@ -180,6 +186,7 @@ async fn start(
     config: &Config,
     state: State,
     store: Store,
+    console: Arc<dyn ConsoleService>,
     noted_ids: Arc<NotedIds>,
     (ssh, tunnel): (SocketAddr, SocketAddr),
 ) -> anyhow::Result<Services> {
@@ -238,6 +245,7 @@ async fn start(
         host_certificates: HostCertificates::default(),
         host_keys,
         copies: PayloadSlots::default(),
+        console,
         login_grace: config.login_grace,
     });
     Ok(Services {

@@ -18,9 +18,9 @@ const WAYS: &[(&str, &[&str])] = &[
     (
         "io::stdout()",
         &[
-            "relay/src/cli.rs",
+            "relay/src/entry/cli.rs",
             "relay/src/serve.rs",
-            "relay/src/cli/bulk.rs",
+            "relay/src/entry/cli/bulk.rs",
             "relay/src/audit/sink.rs",
             "edge-agent/src/os/output.rs",
         ],
@@ -30,8 +30,8 @@ const WAYS: &[(&str, &[&str])] = &[
         &[
             "relay/src/output.rs",
             "relay/src/log.rs",
-            "relay/src/cli.rs",
-            "relay/src/cli/bulk.rs",
+            "relay/src/entry/cli.rs",
+            "relay/src/entry/cli/bulk.rs",
             "edge-agent/src/os/output.rs",
             "edge-agent/src/os/log.rs",
             "edge-agent/src/session/launch/helper.rs",

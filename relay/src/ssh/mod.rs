@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::connections::Connections;
+use self::console::ConsoleService;
 use self::host_certificates::HostCertificates;
 use self::host_keys::HostKeys;
 use crate::audit::Audit;
@@ -42,6 +43,8 @@ pub(crate) struct Front {
     pub(crate) host_keys: HostKeys,
     /// Room for the files that are copied to many devices.
     pub(crate) copies: PayloadSlots,
+    /// The commands of the relay itself.
+    pub(crate) console: Arc<dyn ConsoleService>,
     /// The time that a connection may take to authenticate.
     pub(crate) login_grace: Duration,
 }

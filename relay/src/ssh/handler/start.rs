@@ -14,7 +14,7 @@ use crate::session::output::notice;
 use crate::session::process::start::ProcessAsk;
 use crate::ssh::channels::outlet::Outlet;
 use crate::ssh::channels::{HandlerError, STDERR};
-use crate::ssh::console;
+use crate::ssh::console::ConsoleCall;
 
 impl Handler {
     /// Starts `work` on a channel, or says why not.
@@ -69,11 +69,17 @@ impl Handler {
                 });
             }
             (Some(Opened::Console), _) => {
-                let terminal = waiting.pty.map(|pty| pty.size);
-                let input = waiting.input;
+                let call = ConsoleCall {
+                    connection,
+                    principal,
+                    work,
+                    input: waiting.input,
+                    outlet,
+                    terminal: waiting.pty.map(|pty| pty.size),
+                };
+                let run = front.console.run(front.clone(), call);
                 tokio::spawn(async move {
-                    console::run(front, &connection, principal, work, input, outlet, terminal)
-                        .await;
+                    run.await;
                     drop(busy);
                 });
             }

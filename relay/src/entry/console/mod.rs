@@ -1,30 +1,28 @@
 //! The console: `ssh -p 2222 relay COMMAND`. The commands, and who may run them, are the command tree's;
 //! here a channel's bytes become a line and a standard input, and back.
 
+mod ask;
 mod bulk;
 mod counted;
-pub(crate) mod lines;
+mod lines;
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use holdfast_protocol::escape::EscapedBytes;
-use holdfast_protocol::wire::{Exit, Signal, WindowSize};
+use futures_util::future::BoxFuture;
+use holdfast_protocol::wire::{Exit, Signal};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
+use self::ask::{ConsoleAsked, ask};
 use self::counted::Counted;
-use super::connection::Connection;
+use self::lines::TerminalLines;
 use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
-use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, Out, RelayFacts};
+use crate::commands::{self, Caller, CommandRow, Context, Out, RelayFacts};
 use crate::identity::Principal;
 use crate::limits::FINAL_STATUS_TIMEOUT;
-use crate::model::request::ProcessRequest;
-use crate::recording::limits::MAX_SHOWN_COMMAND;
 use crate::session::client::target::SshTarget;
 use crate::session::ending::Ending;
 use crate::session::input::{Input, InputReceiver};
@@ -35,8 +33,8 @@ use crate::session::registry::life::Life;
 use crate::session::stream::notices::Notices;
 use crate::session::stream::timeouts;
 use crate::ssh::Front;
-use crate::ssh::channels::outlet::Outlet;
-use crate::ssh::console::lines::TerminalLines;
+use crate::ssh::connection::Connection;
+use crate::ssh::console::{ConsoleCall, ConsoleService};
 use crate::ssh::limits::CONSOLE_TIMEOUT;
 
 /// The byte that a terminal in raw mode sends for the key that interrupts.
@@ -48,44 +46,38 @@ const INTERRUPTED: u8 = 130;
 /// The exit status of what the relay ended, as of a session.
 const CUT_OFF: u8 = 255;
 
-/// The greeting in place of a shell on the relay itself: there is none, so the help is shown.
-const GREETING: &str = "This is a Holdfast relay. It has no shell: give a command, or name a device, as in LOGIN+DEVICE@relay.\n\n";
+/// The console.
+#[derive(Debug)]
+pub(crate) struct CommandConsole;
 
-/// Returns what an operator types before a console command, where `address` is the `HOST:PORT` that they dial:
-/// `ssh -p 2222 relay.example.com`.
-#[must_use]
-pub(crate) fn prefix(address: &str) -> String {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "22"));
-    let host = host.trim_matches(['[', ']']);
-    match port {
-        "22" => format!("ssh {host}"),
-        _ => format!("ssh -p {port} {host}"),
+impl ConsoleService for CommandConsole {
+    fn run(&self, front: Arc<Front>, call: ConsoleCall) -> BoxFuture<'static, ()> {
+        Box::pin(run(front, call))
     }
 }
 
-/// Runs one command, and closes the channel with its exit status.
-pub(crate) async fn run(
-    front: Arc<Front>,
-    connection: &Arc<Connection>,
-    principal: Principal,
-    work: ProcessRequest,
-    mut input: InputReceiver,
-    outlet: Outlet,
-    size: Option<WindowSize>,
-) {
+async fn run(front: Arc<Front>, call: ConsoleCall) {
+    let ConsoleCall {
+        connection,
+        principal,
+        work,
+        mut input,
+        outlet,
+        terminal: size,
+    } = call;
     let (mut out, mut err) = (outlet.writer(), outlet.error_writer());
     let terminal = size.is_some();
     if terminal {
         out = Box::pin(TerminalLines::new(out));
         err = Box::pin(TerminalLines::new(err));
     }
-    let status = match ask(&front, connection, &principal, &work, &mut input).await {
+    let status = match ask(&front, &connection, &principal, &work, &mut input).await {
         Ok(asked) => {
             let width = size.map(|size| usize::from(size.columns));
             let asked = ConsoleAsked { width, ..asked };
             let desk = Desk {
                 front: &front,
-                connection,
+                connection: &connection,
                 principal: &principal,
                 notices: Notices {
                     outlet: &outlet,
@@ -262,120 +254,6 @@ impl Desk<'_> {
     }
 }
 
-/// A command, and the standard input that it wants.
-struct ConsoleAsked {
-    command: AnyCommand,
-    caller: Caller,
-    stdin: Option<Vec<u8>>,
-    /// The beginning of the line, for listings.
-    line: String,
-    /// The columns of the client's terminal.
-    width: Option<usize>,
-}
-
-/// An answer that needs no command.
-struct Said {
-    out: String,
-    err: String,
-    status: u8,
-}
-
-impl Said {
-    async fn say(self, out: &mut Out<'_>, err: &mut Out<'_>) -> u8 {
-        // A client that is gone gets nothing.
-        let _ = out.write_all(self.out.as_bytes()).await;
-        let _ = out.flush().await;
-        let _ = err.write_all(self.err.as_bytes()).await;
-        let _ = err.flush().await;
-        self.status
-    }
-}
-
-/// Returns the command and the user who asks for it, with the standard input that it wants.
-async fn ask(
-    front: &Front,
-    connection: &Connection,
-    principal: &Principal,
-    work: &ProcessRequest,
-    input: &mut InputReceiver,
-) -> Result<ConsoleAsked, Said> {
-    let command = parse(principal, work)?;
-    let mut caller = caller(front, connection).await?;
-    // Who may not give the command does not fill the relay's memory with its input either; that it was
-    // refused is said, and recorded in the audit log, where it is run.
-    let may = commands::permit(&caller, &command).is_ok();
-    let mut stdin = None;
-    if command.wants_stdin() && may {
-        // A client that sends no end of its input does not keep the task.
-        let read = timeout(CONSOLE_TIMEOUT, read_all(input, command.max_input())).await;
-        if matches!(read, Ok(None)) {
-            let why = "the client went away before the end of its input";
-            info!(user = %principal.user.name, "a console command does not run: {why}");
-            return Err(refused(why));
-        }
-        stdin = read.ok().flatten();
-        // That took as long as the client liked.
-        caller = self::caller(front, connection).await?;
-    }
-    Ok(ConsoleAsked {
-        command,
-        caller,
-        stdin,
-        line: shown(work),
-        width: None,
-    })
-}
-
-/// Returns the user of the connection, as they are now.
-async fn caller(front: &Front, connection: &Connection) -> Result<Caller, Said> {
-    let admitted = front.sessions.admit_command(&connection.client).await;
-    let subject = admitted.map_err(|refusal| refused(&refusal.to_string()))?;
-    Ok(Caller::User(subject))
-}
-
-/// Returns the answer to a command that is not run.
-fn refused(sentence: &str) -> Said {
-    Said {
-        out: String::new(),
-        err: notice(sentence, "\n"),
-        status: commands::FAILED,
-    }
-}
-
-fn parse(principal: &Principal, work: &ProcessRequest) -> Result<AnyCommand, Said> {
-    let said = |out: String, err: String, status| Said { out, err, status };
-    let line = match work {
-        ProcessRequest::Exec(line) => line.as_slice(),
-        ProcessRequest::Shell => {
-            let (help, status) = match commands::parse_console("--help") {
-                Ok(_) => (String::new(), commands::DONE),
-                Err(help) => help,
-            };
-            return Err(said([GREETING, &help].concat(), String::new(), status));
-        }
-        ProcessRequest::Subsystem(_) => {
-            let why =
-                "the relay itself has no subsystems: name a device, as in LOGIN+DEVICE@relay\n";
-            return Err(said(String::new(), why.to_owned(), commands::FAILED));
-        }
-    };
-    let shown = match str::from_utf8(line) {
-        Ok(text) => text.into(),
-        Err(_) => Cow::from(EscapedBytes(line).to_string()),
-    };
-    info!(user = %principal.user.name, command = %shown, "console");
-    let Ok(line) = str::from_utf8(line) else {
-        // Nothing that is not what was typed is run on a fleet.
-        let why = "the command is not UTF-8\n".to_owned();
-        return Err(said(String::new(), why, commands::USAGE));
-    };
-    let parsed = commands::parse_console(line);
-    parsed.map_err(|(text, status)| match status {
-        commands::DONE => said(text, String::new(), status),
-        _ => said(String::new(), text, status),
-    })
-}
-
 async fn answer(
     front: &Front,
     connection: &Connection,
@@ -401,15 +279,6 @@ async fn answer(
         width: asked.width.filter(|columns| *columns > 0),
     };
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
-}
-
-/// Returns the beginning of a line, for listings.
-fn shown(work: &ProcessRequest) -> String {
-    let ProcessRequest::Exec(line) = work else {
-        return String::new();
-    };
-    let begin = line.get(..MAX_SHOWN_COMMAND).unwrap_or(line);
-    String::from_utf8_lossy(begin).into_owned()
 }
 
 /// Leaves the client's terminal as it was before the command.
@@ -446,36 +315,4 @@ async fn over(
     // A client that reads no answer does not keep the task.
     let ended = timeout(CONSOLE_TIMEOUT, asked_to_end).await;
     ended.unwrap_or(false)
-}
-
-/// Returns the standard input up to its end, or a byte more than a command takes, which it then refuses; `None` if the
-/// client went away before the end: half of a document means something else.
-async fn read_all(input: &mut InputReceiver, most: usize) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while bytes.len() <= most {
-        match input.next().await? {
-            Input::Data(data) => bytes.extend_from_slice(&data),
-            Input::Eof => break,
-            Input::Resize(_) | Input::Signal(_) => {}
-        }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_console_command_begins_as_ssh_takes_it() {
-        let table = [
-            ("relay.example.com:2222", "ssh -p 2222 relay.example.com"),
-            ("relay.example.com:22", "ssh relay.example.com"),
-            ("[2001:db8::1]:2222", "ssh -p 2222 2001:db8::1"),
-            ("[2001:db8::1]:22", "ssh 2001:db8::1"),
-        ];
-        for (address, begins) in table {
-            assert_eq!(prefix(address), begins);
-        }
-    }
 }

@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_the_commands_are_about_is_said_at_this_door_too() {
-        let mut tree = crate::cli::command();
+        let mut tree = crate::entry::cli::command();
         for (name, about) in [
             ("exec", "Run a command on many"),
             ("cp", "Put a file onto many"),

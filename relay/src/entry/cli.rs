@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -15,6 +16,7 @@ use holdfast_protocol::causes::Causes;
 
 use self::bulk::SshArgs;
 use self::first_start::FirstStart;
+use super::console::CommandConsole;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, DONE, FAILED, RelayFacts};
@@ -172,7 +174,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         tx.bind_keys(&keys).await?;
         tx.bind_cluster(&state.cluster.public()).await?;
         tx.commit().await?;
-        serve::run(config, state, store).await
+        serve::run(config, state, store, Arc::new(CommandConsole)).await
     });
     // A stdout that is not read may hold up the audit log's thread for ever.
     runtime.shutdown_timeout(FINAL_STATUS_TIMEOUT);
