@@ -38,6 +38,13 @@ async fn an_id_outlives_the_name_that_it_had() {
     let again = fixture.ok(&revoke).await;
     assert!(again.starts_with(&format!("device cam ({}) was revoked already", old.id)));
     let new = fixture.device(2, "cam", Labels::new()).await;
+    // Both have the name, and the listing shows the id of each.
+    let all = fixture.ok("devices ls --all").await;
+    for device in [&old, &new] {
+        let is_named =
+            |line: &str| line.starts_with("cam ") && line.ends_with(&device.id.to_string());
+        assert!(all.lines().any(is_named), "{all}");
+    }
     let shown = fixture.json("devices show cam --json").await;
     assert_eq!(shown["id"], new.id.to_string());
     let shown = fixture.ok(&format!("devices show {}", old.id)).await;

@@ -37,7 +37,7 @@ enum DevicesCommand {
     /// List the devices: what happens without a subcommand
     #[command(visible_alias = "list")]
     Ls {
-        /// The revoked ones too
+        /// The revoked ones too, and the id of each
         #[arg(long)]
         all: bool,
     },
@@ -199,7 +199,7 @@ async fn list(
     if as_json {
         return json(&devices.iter().map(Row::of).collect::<Vec<_>>());
     }
-    let row = |device: &Device| {
+    let row = |device: &Device| -> [String; 6] {
         [
             device.name.to_string(),
             marked_state(device, context.now),
@@ -209,8 +209,20 @@ async fn list(
             agent(device),
         ]
     };
-    let rows: Vec<_> = devices.iter().map(row).collect();
     let head = ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"];
+    if !all {
+        let rows: Vec<_> = devices.iter().map(row).collect();
+        return Ok(table(context.width, head, &rows));
+    }
+    // A revoked device may have shared its name with others: each is named by its id.
+    let row = |device: &Device| {
+        let [name, state, seen, address, labels, agent] = row(device);
+        let id = device.id.to_string();
+        [name, state, seen, address, labels, agent, id]
+    };
+    let rows: Vec<_> = devices.iter().map(row).collect();
+    let [name, state, seen, address, labels, agent] = head;
+    let head = [name, state, seen, address, labels, agent, "ID"];
     Ok(table(context.width, head, &rows))
 }
 
