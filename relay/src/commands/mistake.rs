@@ -37,7 +37,10 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
         }
         ErrorKind::MissingRequiredArgument => {
             let missing = all(error, ContextKind::InvalidArg)?;
-            format!("missing{}: {}", place.of_command(), missing.join(" "))
+            match place.path.join(" ") {
+                path if path.is_empty() => format!("missing: {}", missing.join(" ")),
+                path => format!("`{path}` needs {}", missing.join(" ")),
+            }
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let argument = one(error, ContextKind::InvalidArg)?;
@@ -69,11 +72,9 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
     };
     let usage = error.get(ContextKind::Usage).map(ToString::to_string);
     let usage = usage.map_or_else(String::new, |usage| format!("{}\n", usage.trim_end()));
-    let help = match place.path.join(" ") {
-        path if path.is_empty() => "--help".to_owned(),
-        path => format!("{path} --help"),
-    };
-    Some(format!("{said}\n{usage}For more, see `{help}`.\n"))
+    let path: Vec<&str> = std::iter::once(tree.get_name()).chain(place.path).collect();
+    let path = path.join(" ");
+    Some(format!("{said}\n{usage}For more, see `{path} --help`.\n"))
 }
 
 /// Returns whether a command that does not exist is close to one that does.
@@ -209,7 +210,7 @@ mod tests {
                 "devices ls --jsno",
                 "unexpected argument \"--jsno\" of `devices ls`: did you mean \"--json\"?\n",
             ),
-            ("devices show", "missing of `devices show`: <NAME>\n"),
+            ("devices show", "`devices show` needs <NAME>\n"),
             (
                 "recordings --kind movie",
                 "invalid value \"movie\" for --kind <KIND>: the kinds are shell",

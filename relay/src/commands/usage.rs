@@ -47,7 +47,10 @@ pub(super) fn console_tip(error: &clap::Error, tree: &clap::Command) -> &'static
         (ErrorKind::UnknownArgument, "--identity" | "-i" | "--ssh-option" | "-o") if is_fleet => {
             SSH_TIP
         }
-        (ErrorKind::UnknownArgument, _) if tip(error).is_none() => QUOTE_TIP,
+        // What was to be one word came as several.
+        (ErrorKind::UnknownArgument, word) if !word.starts_with('-') && tip(error).is_none() => {
+            QUOTE_TIP
+        }
         // Who forgot the device reaches the relay itself, with a command for the device.
         (ErrorKind::InvalidSubcommand, _) if !mistake::has_nearest(error, tree) => DEVICE_TIP,
         _ => "",

@@ -200,8 +200,11 @@ fn unopened(command: &AnyCommand, error: anyhow::Error) -> anyhow::Result<u8> {
 }
 
 fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u8> {
+    // A bare word was most likely meant as a filter of recordings.
+    let is_word = matches!(command, AnyCommand::Recordings(_))
+        && !dir.as_os_str().as_encoded_bytes().contains(&b'/');
     // What `doctor` finds is how it is now.
-    let waits = command.unopened("").is_none();
+    let waits = command.unopened("").is_none() && !is_word;
     let mut first_start = FirstStart::on(dir);
     let opened = match waits {
         true => first_start.state(),
@@ -209,11 +212,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
     };
     let state = match opened {
         Ok(state) => state,
-        // A bare word was most likely meant as a filter.
-        Err(error)
-            if matches!(command, AnyCommand::Recordings(_))
-                && !dir.as_os_str().as_encoded_bytes().contains(&b'/') =>
-        {
+        Err(error) if is_word => {
             bail!(
                 "{error}. As a filter, --state is one of {}",
                 commands::recording_states()
