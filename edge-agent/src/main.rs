@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use async_signal::{Signal, Signals};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use edge_agent::cli::{
@@ -48,7 +48,14 @@ fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(output::usage(&error)),
+        Err(error) => {
+            let tree = Cli::command();
+            let known = tree
+                .get_subcommands()
+                .filter(|command| !command.is_hide_set());
+            let known: Vec<_> = known.map(clap::Command::get_name).collect();
+            return ExitCode::from(output::usage(&error, &known));
+        }
     };
     let result = match cli.command {
         Command::Join(join) => runtime::run(self::join(join)),

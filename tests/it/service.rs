@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use crate::harness::{Device, Relay, SOON};
+use crate::harness::{Device, Relay, SOON, run};
 
 #[test]
 fn systemd_hears_that_the_agent_is_up_and_alive_and_stops() {
@@ -38,4 +38,13 @@ fn systemd_hears_that_the_agent_is_up_and_alive_and_stops() {
     device.stop();
     let last = std::iter::repeat_with(&heard).find(|message| !message.starts_with("WATCHDOG=1"));
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
+}
+
+#[test]
+fn a_mistyped_agent_command_is_answered_with_those_there_are() {
+    let device = Device::new("kitchen-cam");
+    let said = run(&mut device.command(&["jion"])).exits(2);
+    assert_eq!(said.out(), "");
+    said.says("edge-agent: unrecognized subcommand 'jion'")
+        .says("The commands are join, run, ");
 }

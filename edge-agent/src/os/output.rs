@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
+use clap::error::ErrorKind;
 use holdfast_protocol::escape::Lines;
 
 /// Stdout, as one command uses it. A reader that is gone is never an error.
@@ -96,12 +97,23 @@ pub fn complain(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "edge-agent: {}", Lines(&text));
 }
 
-/// Writes what the command line's grammar has to say, and returns the exit status.
+/// Writes what the command line's grammar has to say, and returns the exit status. `commands` are those that there are.
 #[must_use]
-pub fn usage(error: &clap::Error) -> u8 {
+pub fn usage(error: &clap::Error, commands: &[&str]) -> u8 {
     let text = error.render().to_string();
     if error.use_stderr() {
-        let _ = write!(io::stderr().lock(), "{}", Lines(&text));
+        // The library's sentence, as the agent's others begin and, for a command, with those that there are.
+        let text = match text.strip_prefix("error: ") {
+            Some(said) => format!("edge-agent: {said}"),
+            None => text,
+        };
+        let known = match error.kind() {
+            ErrorKind::InvalidSubcommand => {
+                format!("\nThe commands are {}.\n", commands.join(", "))
+            }
+            _ => String::new(),
+        };
+        let _ = write!(io::stderr().lock(), "{}{}", Lines(&text), Lines(&known));
         return 2;
     }
     match Stdout::answer().say(format_args!("{}", text.trim_end_matches('\n'))) {
