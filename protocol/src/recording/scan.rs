@@ -179,6 +179,18 @@ impl SegmentScan {
         if self.given { 0 } else { self.pending.len() }
     }
 
+    /// Checks that a segment that has no more bytes ends behind a block. The length of the last one may be damaged: then
+    /// the block seems to go on.
+    ///
+    /// # Errors
+    /// [`ScanFault::Length`].
+    pub fn finish(&self) -> Result<(), ScanFault> {
+        match self.header.is_some() && self.torn() > 0 {
+            true => Err(ScanFault::Length),
+            false => Ok(()),
+        }
+    }
+
     /// Returns the chain there.
     #[must_use]
     pub fn link(&self) -> SegmentLink {

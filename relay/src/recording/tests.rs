@@ -370,9 +370,13 @@ impl Device {
     }
 
     fn work(&mut self) {
-        while let Some(work) = self.spool.poll_work(NOW) {
+        self.work_until(NOW);
+    }
+
+    fn work_until(&mut self, now: Duration) {
+        while let Some(work) = self.spool.poll_work(now) {
             let done = spool::perform(&mut self.files, &work);
-            self.spool.handle_done(NOW, work, done);
+            self.spool.handle_done(now, work, done);
         }
     }
 

@@ -192,6 +192,11 @@ impl Ingest {
             return;
         }
         let segment = offer.segment;
+        if incoming.damage.is_none()
+            && let Err(fault) = incoming.scan.finish()
+        {
+            incoming.damage = Some((incoming.scan.blocks(), fault));
+        }
         let differs = incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash;
         if differs && incoming.damage.is_none() {
             let block = incoming.scan.blocks();

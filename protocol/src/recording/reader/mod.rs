@@ -62,6 +62,8 @@ pub struct RecordingReader<'k> {
     fault: Option<ScanFault>,
     /// The bytes that the blocks may still unpack to.
     left: u64,
+    /// Each segment that is read is there to its end.
+    has_whole_segments: bool,
 }
 
 impl<'k> RecordingReader<'k> {
@@ -78,7 +80,15 @@ impl<'k> RecordingReader<'k> {
             end: None,
             fault: None,
             left: u64::MAX,
+            has_whole_segments: false,
         }
+    }
+
+    /// Takes each segment for one that is there to its end: a block that seems to go on behind it is damaged.
+    #[must_use]
+    pub fn of_whole_segments(mut self) -> Self {
+        self.has_whole_segments = true;
+        self
     }
 
     /// Bounds what all blocks together may unpack to: more is [`ScanFault::TooLong`].
@@ -156,7 +166,10 @@ impl<'k> RecordingReader<'k> {
             self.at.offset = scan.whole();
             self.link = scan.link();
         }
-        Ok(())
+        match self.has_whole_segments {
+            true => scan.finish(),
+            false => Ok(()),
+        }
     }
 
     /// Returns the number of the segment that is read next.

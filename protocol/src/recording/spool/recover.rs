@@ -179,6 +179,8 @@ impl Spool {
             before: follows.map(|(_, link)| link).filter(|_| !state.damaged),
         };
         let (scan, fault) = scan(medium, found, expected);
+        let is_read = scan.whole() + scan.torn() as u64 == found.length;
+        let fault = fault.or_else(|| scan.finish().err().filter(|_| is_read));
         let lost = found.length - scan.whole().min(found.length);
         if let Some(fault) = fault.filter(|_| !state.broken)
             && let Some(last) = self.damage(found, newest, &scan, fault, state, medium)

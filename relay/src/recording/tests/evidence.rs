@@ -3,7 +3,8 @@
 use holdfast_protocol::limits::MAX_BLOCK_PLAIN;
 use holdfast_protocol::recording::chain::SentControl;
 use holdfast_protocol::recording::reader::DamagedBlock;
-use holdfast_protocol::recording::record::{Event, RecordedBytes, RecordedTerminal};
+use holdfast_protocol::recording::record::{EndReason, Event, RecordedBytes, RecordedTerminal};
+use holdfast_protocol::recording::segment::{BLOCK_HEAD_LEN, HEADER_LEN};
 use holdfast_protocol::wire::{Signal, WindowSize};
 
 use super::*;
@@ -287,6 +288,64 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
         assert!((1..=MAX_BLOCK_PLAIN).contains(&lost), "{lost}");
         let is_marked = |(_, mark): &(u8, Option<Mark>)| *mark == Some(Mark::Unproved);
         assert!(behind.iter().all(is_marked));
+    }
+}
+
+/// Covers a block that seems to go on behind the end of its segment, like one that was torn by a crash.
+#[tokio::test]
+async fn a_damaged_length_hides_nothing_that_is_behind_it() {
+    // In the only segment, and in the first of two.
+    for (pieces, segments, block) in [(8, 1, 3), (70, 2, 30)] {
+        let bed = Fixture::new().await;
+        let (_guard, key, watched) = bed.begin().await;
+        let mut device = Device::recording(&bed, SESSION, &key);
+        let shown = noise(pieces * 500);
+        let mut now = NOW;
+        for piece in shown.chunks(500) {
+            watched.pass(Stream::Stdout, piece, 0);
+            let piece = DataPiece {
+                stream: Stream::Stdout,
+                bytes: piece,
+                remaining: 0,
+                hidden: false,
+            };
+            assert_eq!(
+                device.spool.accept_data(now, SESSION, piece),
+                Accept::Accepted
+            );
+            // Each has a block of its own.
+            now += Duration::from_secs(5);
+            device.work_until(now);
+        }
+        let exit = Event::Exit(Exit::Status(0));
+        device
+            .spool
+            .end(now, SESSION, Some(exit), EndReason::Exited);
+        device.work_until(now);
+        assert_eq!(device.files.0.len(), segments);
+        let (_, file) = device.files.0.iter_mut().next().unwrap();
+        let mut at = HEADER_LEN;
+        for _ in 0..block {
+            let length = u16::from_be_bytes([file[at + 2], file[at + 3]]);
+            at += BLOCK_HEAD_LEN + usize::from(length);
+        }
+        file[at + 2] ^= 0x70;
+        device.restart();
+        bed.recordings
+            .over(&watched, exited(), false)
+            .await
+            .unwrap();
+        bed.upload_all(&device).await;
+        let facts = bed.judged().await;
+        let said = (facts.row.state, facts.row.reason.clone().unwrap());
+        let named = format!("segment 0, block {block}: a block has an impossible length");
+        assert_eq!(said, (RecordingState::Tampered, named));
+        let (before, at, behind) = read(&bed, facts).await;
+        assert_eq!(at, [DamagedBlock { segment: 0, block }]);
+        let text: Vec<u8> = behind.iter().map(|(byte, _)| *byte).collect();
+        let lost = 500 * usize::try_from(block).unwrap();
+        assert_eq!((before.len(), text.len()), (lost, shown.len() - lost - 500));
+        assert!(shown.starts_with(&before) && shown.ends_with(&text));
     }
 }
 

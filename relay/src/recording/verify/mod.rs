@@ -145,7 +145,9 @@ fn read(
     each: &mut dyn FnMut(u64, StoredPart<'_>),
 ) -> io::Result<(ReadVerdict, SegmentLink)> {
     let most = facts.extent(Timestamp::now()).unpacked();
-    let mut reader = RecordingReader::new(facts.row.session.id, secrets).bounded(most);
+    let mut reader = RecordingReader::new(facts.row.session.id, secrets)
+        .bounded(most)
+        .of_whole_segments();
     let mut rest: Option<BehindReader<'_>> = None;
     let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
     for bytes in objects.fetch(facts.row.session.id, count) {
