@@ -111,6 +111,7 @@ impl Finding {
 async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     let mut findings = folder::check(&context.facts.folder);
     findings.extend(database(&context.store).await);
+    findings.push(serving(context).await?);
     findings.extend(audit_log(&context.store).await?);
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
@@ -181,6 +182,21 @@ async fn database(store: &Store) -> Vec<Finding> {
             faults.iter().map(found).collect()
         }
     }
+}
+
+/// Returns whether a relay serves from the folder: without one all else may be well, and nothing works.
+async fn serving(context: &Context) -> Result<Finding, Failure> {
+    const CHECK: &str = "relay";
+    // Live or not is a matter of heartbeats, and those go by the clock on the wall.
+    if context.store.relay_serves(Timestamp::now()).await? {
+        return Ok(Finding::ok(CHECK, "a relay serves from this folder"));
+    }
+    let folder = context.facts.folder.display();
+    Ok(Finding::warning(
+        CHECK,
+        format!("no relay serves from {folder}"),
+        format!("start `relay serve --state {folder}`"),
+    ))
 }
 
 /// Returns whether the serving relay can write the audit log, as it noted itself.
