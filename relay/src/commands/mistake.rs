@@ -37,6 +37,7 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
         }
         ErrorKind::MissingRequiredArgument => {
             let missing = all(error, ContextKind::InvalidArg)?;
+            let missing: Vec<String> = missing.iter().map(|one| alternatives(one)).collect();
             match place.path.join(" ") {
                 path if path.is_empty() => format!("missing: {}", missing.join(" ")),
                 path => format!("`{path}` needs {}", missing.join(" ")),
@@ -70,11 +71,15 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
         }
         _ => return None,
     };
-    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
-    let usage = usage.map_or_else(String::new, |usage| format!("{}\n", usage.trim_end()));
+    // An error in a value says what was expected, and not of which command.
+    let Some(usage) = error.get(ContextKind::Usage) else {
+        return Some(format!("{said}\n"));
+    };
+    let usage = usage.to_string();
+    let usage = usage.trim_end();
     let path: Vec<&str> = std::iter::once(tree.get_name()).chain(place.path).collect();
     let path = path.join(" ");
-    Some(format!("{said}\n{usage}For more, see `{path} --help`.\n"))
+    Some(format!("{said}\n{usage}\nFor more, see `{path} --help`.\n"))
 }
 
 /// Returns whether a command that does not exist is close to one that does.
@@ -151,6 +156,17 @@ fn one(error: &clap::Error, what: ContextKind) -> Option<String> {
     all(error, what)?.into_iter().next()
 }
 
+/// Returns `<--key <FILE>|--principal <NAME>>` as `--key <FILE> or --principal <NAME>`, and other arguments as they are.
+fn alternatives(argument: &str) -> String {
+    let group = argument
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'));
+    match group.filter(|group| group.starts_with("--")) {
+        Some(group) => group.replace(">|--", "> or --"),
+        None => argument.to_owned(),
+    }
+}
+
 /// Returns the word that is the fewest slips away, if they are few.
 fn nearest<'k>(came: &str, known: &'k [String]) -> Option<&'k str> {
     if came.len() > MAX_NEAREST_WORD {
@@ -210,7 +226,11 @@ mod tests {
                 "devices ls --jsno",
                 "unexpected argument \"--jsno\" of `devices ls`: did you mean \"--json\"?\n",
             ),
-            ("devices show", "`devices show` needs <NAME>\n"),
+            ("devices show", "`devices show` needs <NAME>\nUsage: "),
+            (
+                "user add alice",
+                "`user add` needs --key <FILE|-> or --principal <PRINCIPAL>\n",
+            ),
             (
                 "recordings --kind movie",
                 "invalid value \"movie\" for --kind <KIND>: the kinds are shell",
@@ -237,10 +257,9 @@ mod tests {
             let (said, code) = parse_console(line).unwrap_err();
             assert_eq!(code, USAGE);
             assert!(said.starts_with(begins), "{line}: {said}");
-            assert!(
-                said.contains("--help") && !said.contains("error:"),
-                "{said}"
-            );
+            assert!(!said.contains("error:"), "{said}");
+            let has_usage = said.contains("\nUsage: ");
+            assert_eq!(said.contains(" --help`.\n"), has_usage, "{said}");
         }
     }
 
