@@ -87,6 +87,7 @@ fn read(bytes: &[u8]) -> ReadVerdict {
         }),
         closing: Some(Closing::default()),
         forwards: None,
+        files: None,
     };
     let mut checker = Checker::new(&key, &expected);
     let mut reader = RecordingReader::new(SESSION, &secrets);

@@ -39,6 +39,10 @@ pub const ON_DISCONNECT_MINOR: u16 = 5;
 /// The minor version from which on devices keep the content of a stream without a terminal up to a bound.
 pub const CONTENT_MAX_MINOR: u16 = 5;
 
+/// Minor version from which on a device follows sftp as its relay does, so that the operations in a recording are those
+/// that the relay has seen.
+pub const FILE_OPERATIONS_MINOR: u16 = 5;
+
 /// Most logins that a session's terms deny: more than any policy names, and within the room that an `Open` has for the
 /// rest.
 pub const MAX_DENIED_LOGINS: usize = 64;
@@ -323,7 +327,7 @@ pub const WRITE_DELAY: Duration = Duration::from_secs(2);
 pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 
 /// Room that is kept for each live session, so that it can always be ended: a gap, where the content of its streams
-/// ends, the exit, the end, two footers and a header.
+/// ends or why file operations are missing, the exit, the end, two footers and a header.
 pub const SESSION_RESERVE: u64 = 4 * 1024;
 
 /// Longest record of a forward's end, which is some numbers of at most ten bytes. Room for it is set aside when the
@@ -398,6 +402,10 @@ pub const SFTP_PENDING_COST: usize = 64;
 
 /// Open files of one SFTP session that are followed: an sftp-server has no more descriptors.
 pub const MAX_SFTP_OPEN: usize = 1024;
+
+/// Operations of an SFTP session that were under way when it ended, of which the relay keeps tags: each open file, read
+/// and written, and as many requests.
+pub const MAX_SFTP_UNDER_WAY: usize = 3 * MAX_SFTP_OPEN;
 
 /// Bytes of a server's words in an SFTP status that are kept: a sentence.
 pub const MAX_SFTP_STATUS_TEXT: usize = 512;

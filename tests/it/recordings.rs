@@ -12,6 +12,7 @@ mod keeping;
 mod room;
 mod search;
 mod shares;
+mod transfers;
 mod unrecorded;
 
 use std::fs;

@@ -203,8 +203,11 @@ impl Recording {
             if let Some(mut files) = self.files.take() {
                 files.finish();
                 while let Some(event) = files.front() {
-                    // Under `strict`, nothing was shown of what finds no room here.
-                    let _ = spool.accept(now, session, event);
+                    // Where all must be recorded, the rest of the list is said to be missing.
+                    if let Accept::Refused(why) = spool.accept_last(now, session, event) {
+                        spool.unfollowed(now, session, &why.to_string());
+                        break;
+                    }
                     files.pop();
                 }
             }

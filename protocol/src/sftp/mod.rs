@@ -25,7 +25,7 @@ pub use self::answer::{Code, NameList, SftpAnswers};
 pub use self::attributes::Attributes;
 pub use self::error::FollowError;
 pub use self::fields::SftpFields;
-pub use self::follow::{Followed, Follower};
+pub use self::follow::{Followed, Follower, PossibleOperations};
 pub use self::operation::{FileAction, FileOutcome, Operation};
 pub use self::request::{Broken, ClientPacket, SftpRequest, Unclear, decode, next_packet};
 

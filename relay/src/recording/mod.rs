@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use holdfast_protocol::ids::SessionId;
-use holdfast_protocol::recording::chain::{ChainKey, Closing, SeenForward, SessionStart};
+use holdfast_protocol::recording::chain::{
+    ChainKey, Closing, RecordedKind, SeenForward, SessionStart,
+};
 use holdfast_protocol::recording::ingest::UploadStream;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use holdfast_protocol::wire::SegmentLost;
@@ -46,7 +48,7 @@ use ingest::UploadSlot;
 use objects::Objects;
 use objects::backend::{StorageBackend, StorageError};
 use objects::budget::{Bounds, StorageBudget};
-use stream_digests::StreamDigests;
+use stream_digests::{RecordedContent, StreamDigests};
 use verify::checks::Checks;
 
 /// The time that recordings are waited for and kept.
@@ -60,6 +62,15 @@ pub(crate) struct RecordingSettings {
     pub place: StorageBackend,
     /// The maximum that they may take.
     pub bounds: Bounds,
+}
+
+/// The abilities of a device that decide what its recording holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RecordingSupport {
+    /// The bytes of each stream's content that it keeps; `None`: all.
+    pub content_max: Option<u64>,
+    /// True if it follows sftp as this relay does.
+    pub follows_files: bool,
 }
 
 /// The recordings of this relay. Cloning it is cheap.
@@ -164,7 +175,7 @@ impl Recordings {
 
     /// Begins the recording of a session, or of what passes on forwards: it is in the store before the device hears of
     /// it. Gives the key of its streams' digests, and what takes them; `begun` is what the session is begun with, given
-    /// that key, and `content_max` how many bytes of each stream's content its device keeps (`None`: all).
+    /// that key, and `device` what its device does.
     ///
     /// # Errors
     /// [`RecordingError`]: nothing of it is taken, then.
@@ -172,13 +183,20 @@ impl Recordings {
         &self,
         session: SessionFacts,
         begun: impl FnOnce(&ChainKey) -> SessionStart,
-        content_max: Option<u64>,
+        device: RecordingSupport,
     ) -> Result<(ChainKey, StreamDigests), RecordingError> {
         let id = session.id;
         let key = ChainKey(random_bytes().map_err(|_| RecordingError::Random)?);
         let begun = begun(&key);
-        let holds_data = recorded_kind(session.kind).holds_data(Some(&begun));
-        let watched = StreamDigests::new(id, &key, holds_data, content_max);
+        let kind = recorded_kind(session.kind);
+        let holds_data = kind.holds_data(Some(&begun));
+        let lists_files = kind == RecordedKind::Sftp && !holds_data;
+        let content = RecordedContent {
+            holds_data,
+            max: device.content_max,
+            files: lists_files.then_some(device.follows_files),
+        };
+        let watched = StreamDigests::new(id, &key, content);
         let new = NewRecording {
             session,
             key: key.clone(),

@@ -4,9 +4,10 @@ use std::sync::{Arc, MutexGuard};
 
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::chain::{
-    ChainKey, ContentPoints, ControlDigest, SentControl, StreamDigester,
+    ChainKey, ContentPoints, ControlDigest, FileDigester, SentControl, StreamDigester,
 };
 use holdfast_protocol::recording::record::Stream;
+use holdfast_protocol::sftp::{Followed, PossibleOperations};
 
 use crate::store::SeenSession;
 use crate::sync::Mutex;
@@ -30,19 +31,31 @@ struct Digests {
     forwards: u32,
     /// The bytes of each stream's content that the recording keeps, if not all.
     content_max: Option<u64>,
+    /// The file operations, where the recording lists them.
+    files: Option<FileDigester>,
+}
+
+/// The content of a recording, by the kind of its session and what its device can do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RecordedContent {
+    /// True if it holds the streams' data.
+    pub holds_data: bool,
+    /// The bytes of each stream's content that it keeps; `None`: all of them.
+    pub max: Option<u64>,
+    /// True if its device follows sftp as this relay does; `None` if it lists no file operations.
+    pub files: Option<bool>,
 }
 
 impl StreamDigests {
-    /// Creates the digests of a session on which nothing has passed yet, whose recording keeps `content_max` bytes of
-    /// each stream; `None`: all of them.
+    /// Creates the digests of a session on which nothing has passed yet.
     #[must_use]
-    pub(crate) fn new(
-        id: SessionId,
-        key: &ChainKey,
-        holds_data: bool,
-        content_max: Option<u64>,
-    ) -> Self {
-        let content_max = content_max.filter(|_| holds_data);
+    pub(crate) fn new(id: SessionId, key: &ChainKey, content: RecordedContent) -> Self {
+        let RecordedContent {
+            holds_data,
+            max,
+            files,
+        } = content;
+        let content_max = max.filter(|_| holds_data);
         let digests = Digests {
             streams: Stream::ALL
                 .map(|stream| StreamDigester::new(key, stream).bounded(content_max)),
@@ -51,6 +64,7 @@ impl StreamDigests {
             booked: 0,
             forwards: 0,
             content_max,
+            files: files.map(|is_comparable| FileDigester::new(key, is_comparable)),
         };
         Self {
             id,
@@ -79,6 +93,20 @@ impl StreamDigests {
         let mut digests = self.lock();
         let place = self.place(&digests);
         digests.eof.get_or_insert(place);
+    }
+
+    /// Notes what was seen of file operations while the session runs.
+    pub(crate) fn follow_files(&self, seen: &[Followed]) {
+        if let Some(files) = &mut self.lock().files {
+            files.follow(seen);
+        }
+    }
+
+    /// Notes what was left of file operations when the session ended, and what else may have been done by then.
+    pub(crate) fn finish_files(&self, left: &[Followed], possible: &PossibleOperations) {
+        if let Some(files) = &mut self.lock().files {
+            files.finish(left, possible);
+        }
     }
 
     /// Records of an operation or a forward take at most so many bytes.
@@ -117,6 +145,7 @@ impl StreamDigests {
                 max,
                 ends: digests.streams.each_ref().map(StreamDigester::content_end),
             }),
+            files: digests.files.as_ref().map(FileDigester::seen),
         }
     }
 

@@ -113,7 +113,14 @@ impl Fixture {
         let guard = self.enter(id);
         let (key, watched) = self
             .recordings
-            .begin(guard.session().facts(), begun, content_max)
+            .begin(
+                guard.session().facts(),
+                begun,
+                RecordingSupport {
+                    content_max,
+                    follows_files: true,
+                },
+            )
             .await
             .unwrap();
         (guard, key, watched)

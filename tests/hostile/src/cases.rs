@@ -3,6 +3,7 @@
 pub mod channels;
 pub mod control;
 pub mod evidence;
+pub mod file_operations;
 pub mod forward_logs;
 pub mod forwards;
 pub mod inventories;
@@ -33,6 +34,7 @@ pub fn of_devices() -> Vec<&'static DeviceCase> {
         evidence::CASES,
         forward_logs::CASES,
         sftp_answers::CASES,
+        file_operations::CASES,
         uploads::CASES,
         inventories::CASES,
     ]

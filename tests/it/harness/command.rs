@@ -140,8 +140,14 @@ impl Running {
     /// Writes to its stdin.
     #[track_caller]
     pub(crate) fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes to its stdin.
+    #[track_caller]
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("stdin is open");
-        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.write_all(bytes).unwrap();
     }
 
     /// Writes to its stdin, which may be closed by now.

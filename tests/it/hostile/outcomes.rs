@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hostile::Outcome;
+use hostile::cases::file_operations::REMOVALS;
 use hostile::cases::{of_devices, of_operator, of_operators};
 use hostile::device::GREETING;
 use hostile::operator;
@@ -81,6 +82,13 @@ lying-forward-counts      |       1 | connect | done    | has taken             
 dropped-forward           |       1 | connect | done    | has taken                       | is missing in it
 true-forward-log          |       1 | connect | done    | has taken                       |
 sftp-unasked-answer       |       1 | sftp    | done    | has taken                       | not pending
+invented-operation        |       1 | sftp    | done    | has taken                       | was not asked for
+altered-operation         |       1 | sftp    | done    | has taken                       | its file operations differ
+altered-status            |       1 | sftp    | done    | has taken                       | its file operations differ
+dropped-operation         |       1 | sftp    | done    | has taken                       | the relay has seen more
+swapped-operations        |       1 | sftp    | done    | has taken                       | its file operations differ
+unanswered-operation      |       1 | sftp    | done    | has taken                       |
+true-operations           |       1 | sftp    | done    | has taken                       |
 inventory-flood           |    5000 | nothing | refused | parts were taken                |
 inventory-omits           |       1 | exec    | refused | Tampered                        | no longer has it
 join-and-wait             |     100 | nothing | refused | connections                     |
@@ -185,8 +193,7 @@ impl Played {
                     // It goes without a word.
                     client.signal(Signal::KILL);
                 }
-                // The version of SFTP.
-                "sftp" => client.write_if_open("\0\0\0\x05\x01\0\0\0\x03"),
+                "sftp" => client.write_if_open(str::from_utf8(REMOVALS).unwrap()),
                 "connect" => client.write_if_open("abc"),
                 _ => {}
             }

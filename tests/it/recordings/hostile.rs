@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use hostile::cases::file_operations::REMOVALS;
 use hostile::cases::of_operator;
 use hostile::device::GREETING;
 use hostile::operator::{self, OperatorTarget};
@@ -90,6 +91,81 @@ fn forwards_are_compared_with_what_the_relay_passed_on() {
         let shown = relay.admin(&["recordings", "show", id]).ok().out();
         assert!(shown.contains(reason.unwrap_or("verified")), "{shown}");
     }
+}
+
+#[test]
+fn file_operations_are_compared_with_those_that_the_relay_saw() {
+    let differ =
+        "its file operations differ from those that the relay has seen, from operation 1 on";
+    for (case, reason) in [
+        (
+            "invented-operation",
+            Some("file operation 3 in it was not asked for"),
+        ),
+        ("altered-operation", Some(differ)),
+        ("altered-status", Some(differ)),
+        (
+            "dropped-operation",
+            Some("it has 1 file operation; the relay has seen more"),
+        ),
+        ("swapped-operations", Some(differ)),
+        ("true-operations", None),
+    ] {
+        let (relay, row) = judged_of(case, &["-s", "sftp"], REMOVALS);
+        let (state, code) = match reason {
+            Some(_) => ("tampered", 5),
+            None => ("complete", 0),
+        };
+        assert_eq!(
+            (&row["kind"], &row["state"], &row["verified"]),
+            (&"sftp".into(), &state.into(), &reason.is_none().into()),
+            "{case}: {row}"
+        );
+        assert_eq!(row["reason"].as_str(), reason, "{case}: {row}");
+        let id = row["id"].as_str().unwrap();
+        let said = relay.admin(&["recordings", "verify", id]).exits(code);
+        assert!(said.out().contains(reason.unwrap_or("verified")), "{said}");
+        // What has no mark was done.
+        let exported = relay.admin(&["export", id, "--format", "json"]).exits(code);
+        let records = lines_of(&exported.out());
+        let clean = records
+            .iter()
+            .filter(|record| record["event"] == "file" && record["mark"].is_null());
+        let paths: Vec<&str> = clean.filter_map(|record| record["path"].as_str()).collect();
+        assert!(["/a", "/b"].starts_with(&paths), "{case}: {paths:?}");
+    }
+}
+
+#[test]
+fn operation_whose_answer_was_kept_back_is_marked() {
+    let (relay, row) = judged_of("unanswered-operation", &["-s", "sftp"], REMOVALS);
+    assert_eq!(
+        (&row["kind"], &row["state"], &row["verified"]),
+        (&"sftp".into(), &"complete".into(), &false.into()),
+        "{row}"
+    );
+    let id = row["id"].as_str().unwrap();
+    let why = "1 operation not proved: the session was cut off before the relay saw the answer";
+    let said = relay.admin(&["recordings", "verify", id]).exits(3);
+    assert!(said.out().contains(why), "{said}");
+    let card = relay.admin(&["recordings", "show", id]).ok();
+    assert!(card.out().contains(why), "{card}");
+    let mark = "answer not seen by the relay";
+    let records = exported(&relay, id);
+    let files = records.iter().filter(|record| record["event"] == "file");
+    let marks: Vec<_> = files
+        .map(|file| (&file["path"], &file["result"], &file["mark"]))
+        .collect();
+    let ok = &0.into();
+    let expected = [
+        (&"/a".into(), ok, &Value::Null),
+        (&"/b".into(), ok, &mark.into()),
+    ];
+    assert_eq!(marks, expected);
+    let text = relay.export(id, "txt");
+    assert!(text.contains(&format!("[{mark}] remove /b")), "{text}");
+    let played = relay.admin(&["play", id, "--idle-limit", "1ms"]).ok();
+    assert!(played.out().contains(&format!("[{mark}]")), "{played}");
 }
 
 #[test]

@@ -63,6 +63,8 @@ struct Shown {
     exit: Option<Exit>,
     /// The target of each forward, and the bytes sent and received.
     forwards: BTreeMap<u32, (String, Option<(u64, u64)>)>,
+    /// The operations on files.
+    files: Vec<String>,
     /// True if a record of this kind has no place.
     strange: bool,
     /// True if operations on files are said to be missing.
@@ -154,6 +156,21 @@ fn assert_proved_parts(passed: &Shown, assessment: &Assessment, shown: &Shown) {
         assert_eq!(shown, passed);
     }
     assert!(proved.min(shown.control.len()) <= passed.control.len());
+    // Of other kinds than sftp none is compared: any is a contradiction.
+    if assessment.proved_files < u64::MAX {
+        let proved = usize::try_from(assessment.proved_files).unwrap();
+        let proved = shown.files.iter().take(proved);
+        assert!(are_among(proved, &passed.files), "{:?}", shown.files);
+    }
+}
+
+/// Returns whether each of these is one of the others, as often.
+fn are_among<'a>(these: impl Iterator<Item = &'a String>, others: &[String]) -> bool {
+    let mut others: Vec<&String> = others.iter().collect();
+    these.into_iter().all(|this| {
+        let found = others.iter().position(|other| *other == this);
+        found.map(|at| others.remove(at)).is_some()
+    })
 }
 
 /// The device may leave out of the environment what it refuses.
@@ -194,6 +211,17 @@ fn assert_same(session: &Session, shown: &Shown) {
     assert_eq!(passed.start, shown.start);
     assert_eq!(passed.control, shown.control);
     assert_eq!(passed.exit, shown.exit);
+    let files = session.expected.files.as_ref();
+    let answered = files.map_or(0, |files| files.answered.end.frames);
+    let answered = usize::try_from(answered).unwrap();
+    assert_eq!(passed.files[..answered], shown.files[..answered]);
+    // What was under way at the end has no order.
+    assert_eq!(passed.files.len(), shown.files.len());
+    assert!(
+        are_among(shown.files.iter(), &passed.files),
+        "{:?}",
+        shown.files
+    );
     assert_eq!(passed.forwards.len(), shown.forwards.len());
     for ((id, (lead, _)), (shown_id, (shown_lead, shown_counts))) in
         passed.forwards.iter().zip(&shown.forwards)
@@ -335,7 +363,11 @@ fn show(shown: &mut Shown, event: &Event<'_>, expected: &Expectation) {
         {
             shown.exit = Some(*exit);
         }
-        Event::File(_) => shown.strange |= holds_data || kind != RecordedKind::Sftp,
+        Event::File(file) => {
+            shown.strange |= holds_data || kind != RecordedKind::Sftp;
+            let paths = (file.path.0, file.other.map(|path| path.0));
+            shown.files.push(format!("{file:?} {paths:?}"));
+        }
         Event::FilesUnfollowed(_) => {
             shown.unfollowed = true;
             shown.strange |= holds_data || kind != RecordedKind::Sftp;

@@ -294,5 +294,6 @@ fn expectation(seen: [StreamDigest; 3]) -> Expectation {
         content: None,
         closing: Some(Closing::default()),
         forwards: None,
+        files: None,
     }
 }

@@ -2,14 +2,8 @@
 
 use std::collections::VecDeque;
 
-use holdfast_protocol::recording::record::{Event, FileKind, FileOperation, RecordedBytes};
-use holdfast_protocol::sftp::{FileAction, FileOutcome, Followed, Follower, Operation};
-
-/// SFTP's status code for an operation that was still under way when its connection ended.
-const CONNECTION_LOST: u32 = 7;
-
-/// Of an operation whose outcome is not known: following ended before it.
-const NOT_FOLLOWED: u32 = u32::MAX;
+use holdfast_protocol::recording::record::{Event, FileOperation};
+use holdfast_protocol::sftp::{Followed, Follower, Operation};
 
 /// Follows both directions.
 #[derive(Debug, Default)]
@@ -18,22 +12,13 @@ pub(super) struct FollowedTransfer {
     seen: VecDeque<SftpStream>,
 }
 
-/// An operation to be recorded.
-#[derive(Debug, PartialEq, Eq)]
+/// Something to be recorded.
+#[derive(Debug)]
 enum SftpStream {
-    Done(EndedOperation),
+    /// An operation, and how many of its records are written.
+    Done(Operation, usize),
     /// From here on nothing is known, for this reason.
     Unfollowed(String),
-}
-
-/// An operation that has ended.
-#[derive(Debug, PartialEq, Eq)]
-struct EndedOperation {
-    kind: FileKind,
-    path: Vec<u8>,
-    other: Option<Vec<u8>>,
-    size: u64,
-    result: u32,
 }
 
 impl FollowedTransfer {
@@ -57,66 +42,30 @@ impl FollowedTransfer {
 
     /// Returns the next record.
     pub(super) fn front(&self) -> Option<Event<'_>> {
-        self.seen.front().map(|seen| match seen {
-            SftpStream::Done(done) => Event::File(FileOperation {
-                kind: done.kind,
-                path: RecordedBytes(&done.path),
-                other: done.other.as_deref().map(RecordedBytes),
-                size: done.size,
-                result: done.result,
-            }),
-            SftpStream::Unfollowed(why) => Event::FilesUnfollowed(why),
-        })
+        match self.seen.front()? {
+            SftpStream::Done(operation, written) => {
+                FileOperation::of(operation).nth(*written).map(Event::File)
+            }
+            SftpStream::Unfollowed(why) => Some(Event::FilesUnfollowed(why)),
+        }
     }
 
-    /// Removes the operation that was recorded.
+    /// Removes the record that was written.
     pub(super) fn pop(&mut self) {
+        if let Some(SftpStream::Done(operation, written)) = self.seen.front_mut() {
+            *written += 1;
+            if FileOperation::of(operation).nth(*written).is_some() {
+                return;
+            }
+        }
         self.seen.pop_front();
     }
 
     fn take(&mut self) {
-        while let Some(followed) = self.follower.poll() {
-            match followed {
-                Followed::Operation(operation) => self.done(operation),
-                Followed::Lost(why) => self.seen.push_back(SftpStream::Unfollowed(why.to_string())),
-            }
-        }
-    }
-
-    fn done(&mut self, operation: Operation) {
-        let Operation {
-            action,
-            path,
-            to,
-            outcome,
-            read,
-            written,
-        } = operation;
-        let result = match outcome {
-            FileOutcome::Status { code, .. } => code,
-            FileOutcome::NotAnswered | FileOutcome::NotClosed => CONNECTION_LOST,
-            FileOutcome::NotFollowed => NOT_FOLLOWED,
-        };
-        // A file that was written and read is both.
-        if action == FileAction::Write && read > 0 {
-            self.seen.push_back(SftpStream::Done(EndedOperation {
-                kind: FileKind::Read,
-                path: path.clone(),
-                other: None,
-                size: read,
-                result,
-            }));
-        }
-        self.seen.push_back(SftpStream::Done(EndedOperation {
-            kind: FileKind::from(action),
-            path,
-            other: to,
-            size: if action == FileAction::Write {
-                written
-            } else {
-                read
-            },
-            result,
+        let seen = std::iter::from_fn(|| self.follower.poll());
+        self.seen.extend(seen.map(|followed| match followed {
+            Followed::Operation(operation) => SftpStream::Done(operation, 0),
+            Followed::Lost(why) => SftpStream::Unfollowed(why.to_string()),
         }));
     }
 }

@@ -1,4 +1,12 @@
+use holdfast_protocol::recording::record::{FileKind, RecordedBytes};
+
 use super::*;
+
+/// SFTP's status code for an operation that was still under way when its session ended.
+const CONNECTION_LOST: u32 = 7;
+
+/// The result of an operation whose outcome is not known.
+const NOT_FOLLOWED: u32 = u32::MAX;
 
 fn packet(kind: u8, id: u32, fields: &[&[u8]]) -> Vec<u8> {
     let body = [&[kind][..], &id.to_be_bytes(), &fields.concat()].concat();
@@ -15,14 +23,30 @@ fn status(id: u32, code: u32) -> Vec<u8> {
     packet(101, id, &[&code.to_be_bytes()])
 }
 
-fn all(files: &mut FollowedTransfer) -> Vec<SftpStream> {
-    std::mem::take(&mut files.seen).into()
+/// Returns all records, as text.
+fn all(files: &mut FollowedTransfer) -> Vec<String> {
+    let mut records = vec![];
+    while let Some(event) = files.front() {
+        records.push(match event {
+            Event::File(file) => line(&file),
+            other => format!("{other:?}"),
+        });
+        files.pop();
+    }
+    records
 }
 
-fn done(kind: FileKind, path: &str, size: u64, result: u32) -> SftpStream {
-    SftpStream::Done(EndedOperation {
+fn line(file: &FileOperation<'_>) -> String {
+    let text = |path: &RecordedBytes<'_>| String::from_utf8(path.0.to_vec()).unwrap();
+    let other = file.other.as_ref().map(text).unwrap_or_default();
+    let (kind, path) = (file.kind, text(&file.path));
+    format!("{kind:?} {path} {other} {} {}", file.size, file.result)
+}
+
+fn done(kind: FileKind, path: &str, size: u64, result: u32) -> String {
+    line(&FileOperation {
         kind,
-        path: path.into(),
+        path: RecordedBytes(path.as_bytes()),
         other: None,
         size,
         result,
@@ -50,10 +74,10 @@ fn file_that_is_written_and_read_is_recorded_as_both() {
         status(6, 2),
     ];
     files.handle_answers(&answers.concat());
-    let renamed = SftpStream::Done(EndedOperation {
+    let renamed = line(&FileOperation {
         kind: FileKind::Rename,
-        path: b"/tmp/a".to_vec(),
-        other: Some(b"/tmp/b".to_vec()),
+        path: RecordedBytes(b"/tmp/a"),
+        other: Some(RecordedBytes(b"/tmp/b")),
         size: 0,
         result: 0,
     });
@@ -99,7 +123,7 @@ fn reused_request_number_is_recorded_as_the_end_of_following() {
         [
             done(FileKind::Remove, "/evidence", 0, NOT_FOLLOWED),
             done(FileKind::Stat, "/harmless", 0, NOT_FOLLOWED),
-            SftpStream::Unfollowed(why.into()),
+            format!("{:?}", Event::FilesUnfollowed(why)),
         ]
     );
 }

@@ -5,8 +5,9 @@ use core::ops::Range;
 
 use super::contradiction::Contradiction;
 use super::facts::FactCheck;
+use super::files::{FileCheck, FileProof};
 use super::lane::{Counts, Lane, StreamDirection, Unproved, View};
-use super::{CONTROL, Chain, ChainKey, Expectation, SentControl};
+use super::{CONTROL, Chain, ChainKey, Expectation, RecordedKind, SentControl};
 use crate::recording::record::{ContentEnds, Event, Gap, Record, RecordingEnd, Stream};
 
 /// Follows the chains through a recording's records, and compares them, and everything else that the relay knows,
@@ -18,6 +19,8 @@ pub struct Checker<'s> {
     streams: [Lane<'s>; 3],
     /// Sizes and signals.
     control: Option<Lane<'s>>,
+    /// The operations of sftp.
+    files: Option<FileCheck<'s>>,
     /// Records are missing, and some of them may be sizes and signals.
     control_lost: bool,
     gaps: bool,
@@ -36,6 +39,12 @@ pub struct Assessment {
     /// The reason why the forwards of a recording of forwards are not all proved; `None` if they are, and of any other
     /// recording.
     pub forwards: Option<Unproved>,
+    /// The reason why the file operations are not all proved; `None` if they are, and where the relay kept none.
+    pub files: Option<Unproved>,
+    /// File operations that are proved, from the first on. `u64::MAX` where the relay kept none.
+    pub proved_files: u64,
+    /// File operations that are not proved, recorded ones and others that the relay has seen.
+    pub unproved_files: u64,
     /// The first other contradiction of the relay's row.
     pub contradiction: Option<Contradiction>,
 }
@@ -81,6 +90,7 @@ impl Assessment {
         self.contradiction.is_none()
             && self.control.is_none()
             && self.forwards.is_none()
+            && self.files.is_none()
             && self.streams.iter().all(proved)
     }
 
@@ -97,6 +107,7 @@ impl Assessment {
         self.contradiction.is_none()
             && self.control.is_none()
             && self.forwards.is_none()
+            && self.files.is_none()
             && self.streams.iter().all(proved)
             && !self.is_proved()
     }
@@ -145,11 +156,15 @@ impl<'s> Checker<'s> {
         let control = expected.control.as_ref();
         let control = control
             .map(|control| Lane::new(StreamDirection::In, Chain::on(key, CONTROL), &control.seen));
+        let facts = FactCheck::new(key, expected);
+        let lists_files = expected.kind == RecordedKind::Sftp && !facts.holds_data;
+        let files = expected.files.as_ref().filter(|_| lists_files);
         Self {
             expected,
-            facts: FactCheck::new(key, expected),
+            facts,
             streams: Stream::ALL.map(lane),
             control,
+            files: files.map(|files| FileCheck::new(key, files, view(expected))),
             control_lost: false,
             gaps: false,
             end: None,
@@ -166,6 +181,9 @@ impl<'s> Checker<'s> {
             0
         };
         let holds_data = self.facts.handle(&record.event, stdin);
+        if let Some(files) = &mut self.files {
+            files.handle(&record.event);
+        }
         match &record.event {
             Event::Data(stream, bytes) if holds_data => self.data(*stream, bytes.0, true),
             Event::Part(stream, bytes) if holds_data => self.data(*stream, bytes.0, false),
@@ -195,22 +213,34 @@ impl<'s> Checker<'s> {
     /// Returns what is proved. `whole` says that the recording is complete and untampered by itself.
     #[must_use]
     pub fn finish(&self, whole: bool) -> Assessment {
-        let view = match self.expected.closing {
-            None => View::Stale,
-            Some(closing) if closing.exit.is_some() => View::Exited,
-            Some(_) => View::CutOff,
-        };
+        let view = view(self.expected);
         let streams = Stream::ALL.map(|stream| self.stream(stream, whole, view));
         let control = self.control.as_ref();
         let control = control.and_then(|control| control.finish(whole, None, view).1);
         let contradicted = control.filter(|lack| lack.is_contradiction());
         let gaps = (self.control_lost || self.gaps).then_some(Unproved::Gaps);
+        let [stdin, _, _] = &streams;
+        let got_all = matches!(stdin.lack, None | Some(Unproved::CountedOnly));
+        let files = self.files.as_ref();
+        let files = files.map(|files| files.finish(whole, got_all));
+        let FileProof {
+            contradiction: files_contradiction,
+            lack: files_lack,
+            proved: proved_files,
+            unproved: unproved_files,
+        } = files.unwrap_or(FileProof {
+            proved: u64::MAX,
+            ..FileProof::default()
+        });
         Assessment {
             streams,
             control: contradicted.or(gaps).or(control),
             proved_control: (self.control.as_ref()).map_or(u64::MAX, Lane::held_frames),
             forwards: self.facts.forwards_lack(whole),
-            contradiction: self.facts.finish(whole),
+            files: files_lack,
+            proved_files,
+            unproved_files,
+            contradiction: self.facts.finish(whole).or(files_contradiction),
         }
     }
 
@@ -287,5 +317,14 @@ impl<'s> Checker<'s> {
         for ((lane, after), missing) in each {
             lane.gap(after, missing);
         }
+    }
+}
+
+/// Returns how far the relay's view of the session goes.
+fn view(expected: &Expectation) -> View {
+    match expected.closing {
+        None => View::Stale,
+        Some(closing) if closing.exit.is_some() => View::Exited,
+        Some(_) => View::CutOff,
     }
 }

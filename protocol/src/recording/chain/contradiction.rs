@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::count::Count;
+
 /// Describes how a recording contradicts what the relay knows of its session, beside the streams' data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
@@ -66,6 +68,23 @@ pub enum Contradiction {
         recorded: u64,
         /// As the relay counted.
         passed: u64,
+    },
+    /// The file operations are not those that the relay has seen answered.
+    #[error(
+        "its file operations differ from those that the relay has seen, from operation {from} on"
+    )]
+    FilesAltered {
+        /// The number, from 1 on, of the first that is not known to be the same.
+        from: u64,
+    },
+    /// A file operation, by its number from 1 on, that was not asked for.
+    #[error("file operation {0} in it was not asked for")]
+    FileAdded(u64),
+    /// File operations that were done are not recorded.
+    #[error("it has {}; the relay has seen more", Count(*.recorded, "file operation"))]
+    FilesMissing {
+        /// Those that are recorded.
+        recorded: u64,
     },
     /// The content of a stream ends elsewhere than the session's terms say, or goes on behind that.
     #[error("the content of a stream does not end where the session's terms say")]

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChainKey, ContentPoints, SeenForwards, StreamDigest, Tag};
+use super::{ChainKey, ContentPoints, SeenFiles, SeenForwards, StreamDigest, Tag};
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::digest::Mac;
 use crate::wire::{
@@ -40,6 +40,9 @@ pub struct Expectation {
     /// The relay's facts of each forward in a recording of forwards; `None` of any other recording, and where an
     /// older relay did not keep it.
     pub forwards: Option<SeenForwards>,
+    /// The file operations that the relay has seen; `None` of any session but sftp, and where an older relay did not
+    /// keep them.
+    pub files: Option<SeenFiles>,
 }
 
 /// The kind of a session, as far as it decides what its recording holds.

@@ -26,6 +26,8 @@ pub enum Unproved {
     NotShown,
     /// The relay was killed before it kept what it passed on: behind what it had kept, nothing is proved.
     NotKept,
+    /// File operations differ, and the device follows sftp in another way than the relay: it is older.
+    NotComparable,
     /// Contradicted: the recording is not what passed. It is so behind this many bytes of the stream.
     Altered {
         /// Bytes of the stream up to the last point that held.

@@ -11,6 +11,7 @@ mod content;
 mod contradiction;
 mod expect;
 mod facts;
+mod files;
 mod forwards;
 mod lane;
 
@@ -28,6 +29,7 @@ pub use check::{Assessment, Checker, StreamProof};
 pub use content::{ContentEnd, ContentPoints};
 pub use contradiction::{Contradiction, Fact};
 pub use expect::{Closing, ControlDigest, Expectation, RecordedKind, SentControl, SessionStart};
+pub use files::{FileDigester, OperationUnderWay, SeenFiles};
 pub use forwards::{SeenForward, SeenForwards};
 pub use lane::Unproved;
 
@@ -35,6 +37,9 @@ pub use crate::wire::ChainKey;
 
 /// The number, beside those of the three streams, of the chain over what the relay sends beside data.
 const CONTROL: u8 = 3;
+
+/// The number of the chain over the file operations that the relay has seen answered.
+const FILES: u8 = 4;
 
 /// One stream's chain, as it grows.
 #[derive(Clone)]

@@ -94,6 +94,7 @@ pub(in crate::recording) fn expectation(seen: [StreamDigest; 3], exited: bool) -
             exit: exited.then_some(Exit::Status(0)),
         }),
         forwards: None,
+        files: None,
     }
 }
 

@@ -5,7 +5,13 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::RecordedBytes;
-use crate::sftp::FileAction;
+use crate::sftp::{FileAction, FileOutcome, Operation};
+
+/// SFTP's status code for an operation that was still under way when its session ended.
+const CONNECTION_LOST: u32 = 7;
+
+/// The result of an operation whose outcome is not known: following ended before it.
+const NOT_FOLLOWED: u32 = u32::MAX;
 
 /// One operation of file transfer.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +28,42 @@ pub struct FileOperation<'a> {
     pub size: u64,
     /// SFTP's status code (draft-ietf-secsh-filexfer-02 section 7): 0 is well.
     pub result: u32,
+}
+
+impl<'a> FileOperation<'a> {
+    /// Returns the records of an operation, in their order: a file that was written and read has two. The device
+    /// records them, and the relay expects them.
+    pub fn of(operation: &'a Operation) -> impl Iterator<Item = Self> + 'a {
+        let Operation {
+            action,
+            path,
+            to,
+            outcome,
+            read,
+            written,
+        } = operation;
+        let result = match outcome {
+            FileOutcome::Status { code, .. } => *code,
+            FileOutcome::NotAnswered | FileOutcome::NotClosed => CONNECTION_LOST,
+            FileOutcome::NotFollowed => NOT_FOLLOWED,
+        };
+        let is_written = *action == FileAction::Write;
+        let first = (is_written && *read > 0).then_some(Self {
+            kind: FileKind::Read,
+            path: RecordedBytes(path),
+            other: None,
+            size: *read,
+            result,
+        });
+        let last = Self {
+            kind: FileKind::from(*action),
+            path: RecordedBytes(path),
+            other: to.as_deref().map(RecordedBytes),
+            size: if is_written { *written } else { *read },
+            result,
+        };
+        first.into_iter().chain([last])
+    }
 }
 
 /// An action on a file.

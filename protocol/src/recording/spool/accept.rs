@@ -49,6 +49,37 @@ impl Spool {
         self.accept_beside(now, session, event, 0)
     }
 
+    /// Records something else than data of a session that is over: it does not wait for a slow medium, which could not
+    /// slow the session down any more.
+    pub fn accept_last(&mut self, now: Duration, session: SessionId, event: Event<'_>) -> Accept {
+        let accept = self.accept(now, session, event.clone());
+        let Accept::Wait = accept else {
+            return accept;
+        };
+        match self.live.get_mut(&session) {
+            Some(live) if live.is_gap() && !live.may_close_gap() => {
+                live.skip_record(now, GapReason::SpoolFull);
+                Accept::Gap
+            }
+            _ => self.record(session, |live| {
+                live.close_gap(now)?;
+                live.record(now, event)
+            }),
+        }
+    }
+
+    /// Records that file operations are missing from here on, for this reason. There is always room for it once, before
+    /// the end of a session.
+    pub fn unfollowed(&mut self, now: Duration, session: SessionId, why: &str) {
+        if !self.is_recording(&session) {
+            return;
+        }
+        // A recording that takes no more is cut short, and says so.
+        let _ = self.record(session, |live| {
+            live.record(now, Event::FilesUnfollowed(why))
+        });
+    }
+
     /// Records something, if there is room for it and for `more` bytes beside it.
     pub(super) fn accept_beside(
         &mut self,
@@ -179,3 +210,6 @@ impl Spool {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub(super) fn terms(mode: RecordingMode, stdin: StdinMode) -> RecordingTerms {
     }
 }
 
-fn begin(
+pub(super) fn begin(
     spool: &mut Spool,
     terms: &RecordingTerms,
     request: &SessionRequest,
@@ -90,7 +90,7 @@ fn begin(
 }
 
 /// Does all work on a medium that keeps everything.
-fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
+pub(super) fn work(spool: &mut Spool, now: Duration, files: &mut BTreeMap<u32, Vec<u8>>) {
     while let Some(work) = spool.poll_work(now) {
         if let SpoolWork::Write(write) = &work {
             let file = files.entry(write.segment.index).or_default();

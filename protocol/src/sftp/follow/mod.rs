@@ -13,8 +13,10 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 mod outcome;
+mod possible;
 
 use self::outcome::{FollowedFile, status};
+pub use self::possible::PossibleOperations;
 use super::VERSION;
 use super::error::FollowError;
 use super::kind;

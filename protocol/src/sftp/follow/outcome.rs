@@ -191,6 +191,16 @@ impl FollowedFile {
             failure: None,
         }
     }
+
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Returns the path of a file that was opened for writing, and was not read.
+    pub(super) fn unread(&self) -> Option<&[u8]> {
+        let is_unread = self.action == FileAction::Write && self.read == 0;
+        is_unread.then_some(&*self.path)
+    }
 }
 
 pub(super) fn status(fields: &mut SftpFields<'_>) -> Result<FileOutcome, FollowError> {

@@ -140,6 +140,9 @@ pub(super) async fn show(
     {
         lines.push(("forwards", said));
     }
+    if let Some(said) = verdict.as_ref().and_then(|verdict| verdict.files.clone()) {
+        lines.push(("file operations", said));
+    }
     if let Some(said) = verdict.and_then(|verdict| verdict.contradiction) {
         lines.push(("contradiction", said));
     }
@@ -278,9 +281,12 @@ fn lacks(verdict: &VerdictText) -> String {
     let control = control.map(|lack| format!("sizes and signals: {lack}"));
     let forwards = verdict.forwards.iter();
     let forwards = forwards.map(|lack| format!("forwards: {lack}"));
+    let files = verdict.files.iter();
+    let files = files.map(|lack| format!("file operations: {lack}"));
     let mut lacks: Vec<String> = streams
         .chain(control)
         .chain(forwards)
+        .chain(files)
         .chain(verdict.contradiction.clone())
         .collect();
     lacks.extend(verdict.unfollowed.as_deref().map(unfollowed));

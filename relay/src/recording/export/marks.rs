@@ -18,6 +18,8 @@ use crate::store::{RecordingFacts, recorded_kind};
 pub(crate) enum Mark {
     /// The session was cut off before the relay could pass it on.
     Unshown,
+    /// The session was cut off before the relay saw the answer to this operation.
+    Unanswered,
     /// Input that the relay did not send.
     Unsent,
     /// The relay passed on something else.
@@ -32,6 +34,7 @@ impl Mark {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Unshown => "not shown to the operator",
+            Self::Unanswered => "answer not seen by the relay",
             Self::Unsent => "not sent by the operator",
             Self::Contradicted => "not what the relay passed on",
             Self::Unproved => "not proved",
@@ -71,6 +74,19 @@ pub(crate) struct Marks {
     forwards: Option<Mark>,
     /// True behind a damaged block: nothing says where in its stream a record belongs.
     is_behind_damage: bool,
+    /// The file operations, where the relay kept what it saw of them.
+    files: Option<FileMarks>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FileMarks {
+    /// Operations so far, and how many of them are proved.
+    at: u64,
+    proved: u64,
+    /// The operations whose answers the relay has seen.
+    answered: u64,
+    /// The mark of what is behind that; `None`: the session runs.
+    beyond: Option<Mark>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -170,6 +186,16 @@ impl Marks {
             others: unproved().filter(|_| is_tampered),
             forwards: unproved().filter(|_| is_tampered || (lacks_forwards && !runs)),
             is_behind_damage: false,
+            files: facts.files.as_ref().map(|seen| FileMarks {
+                at: 0,
+                proved: verdict.map_or(0, VerdictText::proved_files),
+                answered: seen.answered.end.frames,
+                beyond: match closing {
+                    _ if open => None,
+                    Some(_) => Some(Mark::Unanswered),
+                    None => unproved(),
+                },
+            }),
         }
     }
 
@@ -208,6 +234,9 @@ impl Marks {
                 }
                 let [stdin, _, _] = gap.after;
                 self.frames = stdin.frames;
+                if let Some(files) = self.files.as_mut().filter(|_| gap.records > 0) {
+                    files.beyond = files.beyond.and(Some(Mark::Unproved));
+                }
                 give(record, self.others);
             }
             Event::Resize(_) | Event::Signal(_) => {
@@ -219,6 +248,13 @@ impl Marks {
                 give(record, mark);
             }
             Event::Exit(exit) => self.exit(record, *exit, give),
+            Event::File(_) => {
+                let mark = match &mut self.files {
+                    Some(files) => files.next(),
+                    None => self.others,
+                };
+                give(record, mark);
+            }
             Event::ForwardOpened(_) | Event::ForwardClosed(_) => give(record, self.forwards),
             Event::End(_) => {
                 self.passed_exit(record.delta, give);
@@ -325,6 +361,20 @@ fn proved_ranges(said: &StreamText, gaps: u64) -> Vec<Range<u64>> {
         // What is not proved is behind all that is.
         None if gaps == 0 || said.unproved == 0 => std::iter::once(0..proved).collect(),
         None => Vec::new(),
+    }
+}
+
+impl FileMarks {
+    /// Returns the mark of the next operation.
+    fn next(&mut self) -> Option<Mark> {
+        let at = self.at;
+        self.at = at.saturating_add(1);
+        if at < self.proved {
+            return None;
+        }
+        let is_behind = at >= self.answered;
+        self.beyond
+            .map(|beyond| if is_behind { beyond } else { Mark::Unproved })
     }
 }
 

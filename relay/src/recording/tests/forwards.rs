@@ -14,7 +14,11 @@ async fn begin(bed: &Fixture) -> (StreamDigests, Device) {
     let session = bed.facts_of(SESSION, Ability::Forward);
     let begun =
         |key: &ChainKey| SessionStart::of(&ForwardRequest::Log.into(), None, &[], &terms(key));
-    let (key, watched) = bed.recordings.begin(session, begun, None).await.unwrap();
+    let (key, watched) = bed
+        .recordings
+        .begin(session, begun, RecordingSupport::default())
+        .await
+        .unwrap();
     let device = Device::recording_as(bed, SESSION, &key, |start| {
         start.work = StartedWork::Forwards;
         start.streams = false;

@@ -18,7 +18,7 @@ pub(crate) use self::verdict::{
     CONTENT_NOT_KEPT, COUNTED, StreamText, TAMPERED, VerdictText, clock, content_not_kept, name,
     signed_verdict,
 };
-use self::verdict::{lack_text, signed};
+use self::verdict::{files_text, lack_text, signed};
 use super::objects::Objects;
 use crate::clock::Timestamp;
 use crate::hex::hex;
@@ -323,6 +323,10 @@ impl Findings {
                 .map(|contradiction| contradiction.to_string()),
             unfollowed: self.unfollowed.clone(),
             forwards: assessment.and_then(|found| found.forwards).map(lack_text),
+            files: assessment.and_then(files_text),
+            proved_files: assessment
+                .filter(|found| found.files.is_some() || found.unproved_files > 0)
+                .map(|found| found.proved_files),
             proved_control: assessment
                 .filter(|found| found.control.is_some())
                 .map(|found| found.proved_control),

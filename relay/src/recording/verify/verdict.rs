@@ -1,8 +1,9 @@
 //! A verdict as it is written and signed, and its words.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use holdfast_protocol::count::Count;
 use holdfast_protocol::ids::PublicKey;
-use holdfast_protocol::recording::chain::Unproved;
+use holdfast_protocol::recording::chain::{Assessment, Unproved};
 use holdfast_protocol::recording::record::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,12 @@ pub(crate) struct VerdictText {
     /// The reason why its forwards are not all proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwards: Option<String>,
+    /// The reason why its file operations are not all proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// File operations that are proved, from the first on; `None` where all are, and in verdicts of older relays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved_files: Option<u64>,
     /// Sizes and signals that are proved, from the first on; `None` where all are, and in verdicts of older relays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proved_control: Option<u64>,
@@ -90,6 +97,16 @@ impl VerdictText {
         }
     }
 
+    /// Returns how many file operations are proved, from the first on.
+    #[must_use]
+    pub(crate) fn proved_files(&self) -> u64 {
+        match (self.proved_files, &self.files) {
+            (Some(proved), _) => proved,
+            (None, Some(_)) => 0,
+            (None, None) => u64::MAX,
+        }
+    }
+
     /// Returns whether it lacks nothing but content that it need not keep.
     #[must_use]
     pub(crate) fn is_content_not_kept(&self) -> bool {
@@ -100,6 +117,7 @@ impl VerdictText {
         self.control.is_none()
             && self.contradiction.is_none()
             && self.forwards.is_none()
+            && self.files.is_none()
             && self.unfollowed.is_none()
             && self.streams.iter().all(is_fine)
             && self.streams.iter().any(|stream| stream.not_kept > 0)
@@ -152,9 +170,24 @@ pub(super) fn lack_text(lack: Unproved) -> String {
                 .to_owned()
         }
         Unproved::Altered { behind } => format!("altered behind byte {behind}"),
+        Unproved::NotComparable => {
+            "the device's agent is too old for a comparison; update it".to_owned()
+        }
         Unproved::Dropped => "its end was dropped".to_owned(),
         Unproved::Added => "something was added".to_owned(),
     }
+}
+
+/// Returns, in words, how many file operations are not proved and why; `None` if all are.
+pub(super) fn files_text(found: &Assessment) -> Option<String> {
+    let why = match found.files? {
+        Unproved::NotShown => "the session was cut off before the relay saw the answer".to_owned(),
+        lack => lack_text(lack),
+    };
+    Some(match found.unproved_files {
+        0 => why,
+        operations => format!("{} not proved: {why}", Count(operations, "operation")),
+    })
 }
 
 /// Returns, in words, where the content of a stream ends.

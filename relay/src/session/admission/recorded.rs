@@ -1,5 +1,6 @@
 //! The beginning of a session's recording: the terms for its device, and the digests of what passes.
 
+use holdfast_protocol::limits::FILE_OPERATIONS_MINOR;
 use holdfast_protocol::recording::chain::{ChainKey, Closing, SessionStart};
 use holdfast_protocol::wire::{Open, RecordingTerms};
 use tokio::time::timeout;
@@ -8,8 +9,8 @@ use tracing::{error, warn};
 use crate::access::policy::Ability;
 use crate::access::recording::{Unrecordable, wanted};
 use crate::limits::STORE_TIMEOUT;
-use crate::recording::Recordings;
 use crate::recording::stream_digests::StreamDigests;
+use crate::recording::{RecordingSupport, Recordings};
 use crate::session::Sessions;
 use crate::session::refusal::Refusal;
 use crate::session::registry::LiveSession;
@@ -50,7 +51,11 @@ pub(crate) async fn begin(
             let terms = wanted.terms(key.clone());
             SessionStart::of(&open.request, open.pty.as_ref(), &open.env, &terms)
         };
-        note(sessions, session.facts(), begun, open.terms.content_max).await
+        let device = RecordingSupport {
+            content_max: open.terms.content_max,
+            follows_files: route.minor() >= FILE_OPERATIONS_MINOR,
+        };
+        note(sessions, session.facts(), begun, device).await
     };
     match begun {
         Ok((key, recorded)) => Ok(Some((wanted.terms(key), recorded))),
@@ -75,8 +80,7 @@ pub(crate) async fn forget(recorded: Option<Recorded>) {
     }
 }
 
-/// Notes that there is a recording, before its device hears of it. `content_max` is how many bytes of each stream's
-/// content the device keeps; `None`: all.
+/// Notes that there is a recording, before its device hears of it. `device` is what the device does for it.
 ///
 /// # Errors
 /// [`Unrecordable::Store`].
@@ -84,11 +88,11 @@ pub(crate) async fn note(
     sessions: &Sessions,
     session: SessionFacts,
     begun: impl FnOnce(&ChainKey) -> SessionStart,
-    content_max: Option<u64>,
+    device: RecordingSupport,
 ) -> Result<(ChainKey, Recorded), Unrecordable> {
     let id = session.id;
     let recordings = sessions.recordings.clone();
-    match timeout(STORE_TIMEOUT, recordings.begin(session, begun, content_max)).await {
+    match timeout(STORE_TIMEOUT, recordings.begin(session, begun, device)).await {
         Ok(Ok((key, watched))) => {
             let recorded = Recorded {
                 recordings,

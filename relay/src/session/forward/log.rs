@@ -25,6 +25,7 @@ use crate::access::recording::{self, Unrecordable};
 use crate::clock::{self, Timestamp};
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::role::RecordingMode;
+use crate::recording::RecordingSupport;
 use crate::session::Sessions;
 use crate::session::admission::recorded::{self, Recorded};
 use crate::session::client::Client;
@@ -190,7 +191,8 @@ impl Sessions {
             let terms = need.wanted.terms(key.clone());
             SessionStart::of(&ForwardRequest::Log.into(), None, &[], &terms)
         };
-        let (key, recorded) = recorded::note(self, about, begun, None).await?;
+        let (key, recorded) =
+            recorded::note(self, about, begun, RecordingSupport::default()).await?;
         let open = Open {
             session: id,
             user: session.authorized.user().name.clone(),

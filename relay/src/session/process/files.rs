@@ -56,19 +56,38 @@ impl<'a> Files<'a> {
 
     /// Notes that the session is over.
     pub(crate) async fn end(&self) {
-        self.follow(Follower::finish).await;
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        let (possible, seen, unseen) = {
+            let mut follower = follower.lock();
+            let possible = follower.possible();
+            follower.finish();
+            let (seen, unseen) = taken(&mut follower);
+            (possible, seen, unseen)
+        };
+        if let Some(Recorded { watched, .. }) = self.recorded {
+            watched.finish_files(&seen, &possible);
+        }
+        self.book(seen, unseen).await;
     }
 
     async fn follow(&self, what: impl FnOnce(&mut Follower)) {
         let Some(follower) = &self.follower else {
             return;
         };
-        let (seen, unseen): (Vec<Followed>, u64) = {
+        let (seen, unseen) = {
             let mut follower = follower.lock();
             what(&mut follower);
-            let seen = std::iter::from_fn(|| follower.poll()).collect();
-            (seen, follower.take_unseen())
+            taken(&mut follower)
         };
+        if let Some(Recorded { watched, .. }) = self.recorded.filter(|_| !seen.is_empty()) {
+            watched.follow_files(&seen);
+        }
+        self.book(seen, unseen).await;
+    }
+
+    async fn book(&self, seen: Vec<Followed>, unseen: u64) {
         self.count(&seen, unseen);
         for followed in seen {
             let booked = match followed {
@@ -117,4 +136,10 @@ impl<'a> Files<'a> {
             warn!(session = %watched.id, %error, "cannot store that the file operations of a session are not followed");
         }
     }
+}
+
+/// Returns what a follower has seen, and the most bytes of records beside that.
+fn taken(follower: &mut Follower) -> (Vec<Followed>, u64) {
+    let seen = std::iter::from_fn(|| follower.poll()).collect();
+    (seen, follower.take_unseen())
 }

@@ -2,8 +2,8 @@
 
 use holdfast_protocol::recording::allowance::{PassedStream, SessionExtent};
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ContentPoints, ControlDigest, Expectation, RecordedKind, SeenForwards,
-    SessionStart, StreamDigest,
+    ChainKey, Closing, ContentPoints, ControlDigest, Expectation, RecordedKind, SeenFiles,
+    SeenForwards, SessionStart, StreamDigest,
 };
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
@@ -63,6 +63,9 @@ pub(crate) struct RecordingFacts {
     pub booked: u64,
     /// The forwards of a recording of forwards that is not judged yet; `None` where an older relay did not keep them.
     pub forwards: Option<SeenForwards>,
+    /// The file operations that the relay has seen; `None` of any session but sftp, and where an older relay did not
+    /// keep them.
+    pub files: Option<SeenFiles>,
     /// True if the device started nothing.
     pub refused: bool,
     /// The time by which it is expected.
@@ -88,6 +91,7 @@ impl RecordingFacts {
             content: self.content.clone(),
             closing: self.closing,
             forwards: self.forwards.clone(),
+            files: self.files.clone(),
         }
     }
 

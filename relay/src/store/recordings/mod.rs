@@ -7,7 +7,7 @@ mod write;
 
 use holdfast_protocol::ids::UserName;
 use holdfast_protocol::recording::chain::{
-    ChainKey, Closing, ContentPoints, ControlDigest, SessionStart, StreamDigest,
+    ChainKey, Closing, ContentPoints, ControlDigest, SeenFiles, SessionStart, StreamDigest,
 };
 use serde::de::DeserializeOwned;
 
@@ -92,6 +92,8 @@ pub(crate) struct SeenSession {
     pub forwards: u32,
     /// The points up to which the content of the streams is kept; `None`: all of it is.
     pub content: Option<ContentPoints>,
+    /// The file operations of sftp; `None` of any other session.
+    pub files: Option<SeenFiles>,
 }
 
 /// A legal hold: the recording stays until it is released.

@@ -36,7 +36,7 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_n
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
         (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
-        r.closing, r.unfollowed, r.booked, r.forwards, r.content";
+        r.closing, r.unfollowed, r.booked, r.forwards, r.content, r.files";
 const FROM: &str = " FROM recordings r WHERE ";
 const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
@@ -230,6 +230,7 @@ impl Store {
             closing: rest.closing.as_deref().map(unpacked).transpose()?,
             booked: u64::try_from(rest.booked).map_err(|_| corrupt())?,
             forwards,
+            files: rest.files.as_deref().map(unpacked).transpose()?,
             refused: rest.refused,
             expected: rest.expected.map(Timestamp),
             unfollowed: rest.unfollowed,

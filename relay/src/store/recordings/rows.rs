@@ -47,6 +47,7 @@ pub(super) struct Rest {
     pub(super) begun: Option<Vec<u8>>,
     pub(super) control: Option<Vec<u8>>,
     pub(super) content: Option<Vec<u8>>,
+    pub(super) files: Option<Vec<u8>>,
     pub(super) closing: Option<Vec<u8>>,
     pub(super) booked: i64,
     pub(super) forwards: Option<i64>,

@@ -12,12 +12,15 @@ use crate::store::{RelayId, StoreError, Tx};
 
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
-        command, client, started, user_id, state, chain_key, seen, begun, control, terminal, content, forwards)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, $17, 0)";
+        command, client, started, user_id, state, chain_key, seen, begun, control, terminal, content, files,
+        forwards)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, $17, $18,
+        0)";
 const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
-        content = $6 WHERE id = $1";
+        content = $6, files = $7 WHERE id = $1";
 const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
-        ended = $6, exited = $7, closing = $8, refused = $9, expected = $10, content = $11 WHERE id = $1";
+        ended = $6, exited = $7, closing = $8, refused = $9, expected = $10, content = $11,
+        files = $12 WHERE id = $1";
 const FORWARD: &str = "INSERT INTO recording_forwards (recording, number, seen)
     VALUES ($1, $2, $3) ON CONFLICT (recording, number) DO NOTHING";
 // Sessions of runs that were killed ended with them. What they had seen was written down now and then.
@@ -58,6 +61,7 @@ impl Tx {
             .bind(packed(&new.seen.control)?)
             .bind(new.session.terminal)
             .bind(new.seen.content.as_ref().map(packed).transpose()?)
+            .bind(new.seen.files.as_ref().map(packed).transpose()?)
             .execute(&mut *self.connection().await?)
             .await?;
         Ok(())
@@ -77,6 +81,7 @@ impl Tx {
         let query = query.bind(packed(&seen.control)?);
         let query = query.bind(stored(seen.booked)).bind(seen.forwards);
         let query = query.bind(seen.content.as_ref().map(packed).transpose()?);
+        let query = query.bind(seen.files.as_ref().map(packed).transpose()?);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -134,6 +139,7 @@ impl Tx {
             .bind(how.refused)
             .bind(how.expected.0)
             .bind(seen.content.as_ref().map(packed).transpose()?)
+            .bind(seen.files.as_ref().map(packed).transpose()?)
             .execute(&mut *self.connection().await?)
             .await?;
         Ok(())

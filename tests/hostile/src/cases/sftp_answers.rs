@@ -26,7 +26,9 @@ pub const CASES: &[DeviceCase] = &[DeviceCase {
     },
 }];
 
-fn is_sftp(open: &Open) -> bool {
+/// Returns whether it is a recorded session of sftp.
+#[must_use]
+pub fn is_sftp(open: &Open) -> bool {
     open.request.is_sftp() && tape::terms(open).is_some()
 }
 

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
 use holdfast_protocol::recording::chain::{Chain, DigestPoint};
 use holdfast_protocol::recording::record::{
-    CommandExit, CommandRun, ContentEnds, EndReason, EnvironmentRefused, Event, FileKind,
-    FileOperation, ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, Gap, GapReason,
-    RecordedBytes, RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
+    CommandExit, CommandRun, ContentEnds, EndReason, EnvironmentRefused, Event, FileOperation,
+    ForwardClosed, ForwardDirection, ForwardEnding, ForwardOpened, Gap, GapReason, RecordedBytes,
+    RecordingEnd, RecordingStart, Redacted, StartedWork, Stream,
 };
+use holdfast_protocol::sftp::{FileAction, FileOutcome, Operation};
 use holdfast_protocol::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize};
 
 use super::{KEY, SESSION, decoded, encoded};
@@ -134,6 +135,16 @@ fn edit(random: &mut Random, bytes: &mut Vec<u8>) {
             bob.push(b'!');
             Event::Data(stream, RecordedBytes(&bob))
         }
+        Event::File(file) => {
+            let mut file = file.clone();
+            match random.index(4) {
+                0 => file.path = RecordedBytes(b"/harmless"),
+                1 => file.size ^= 1,
+                2 => file.result ^= 4,
+                _ => file.other = None,
+            }
+            Event::File(file)
+        }
         Event::Redacted(redacted) => Event::Redacted(Redacted {
             length: redacted.length.wrapping_add(1) % 1_000,
             ..redacted
@@ -214,6 +225,7 @@ pub(super) fn refit(records: &mut [Vec<u8>]) {
 fn anything(random: &mut Random) -> Vec<u8> {
     let stream = Stream::ALL[random.index(3)];
     encoded(match random.index(21) {
+        9 => return file(random),
         0 => Event::CommandLine(RecordedBytes(b" more")),
         1 => Event::Data(stream, RecordedBytes(b"invented")),
         2 => Event::Part(stream, RecordedBytes(b"invented")),
@@ -226,7 +238,6 @@ fn anything(random: &mut Random) -> Vec<u8> {
         6 => Event::Resize(size(random)),
         7 => Event::Signal(Signal::Term),
         8 => Event::Exit(Exit::Status(1)),
-        9 => file(random),
         10 => forward(u32::try_from(random.pick(0..7)).unwrap()),
         11 => Event::ForwardClosed(ForwardClosed {
             id: u32::try_from(random.pick(0..7)).unwrap(),
@@ -275,14 +286,32 @@ pub(super) fn size(random: &mut Random) -> WindowSize {
     WindowSize::clamped(columns, 24, 0, 0)
 }
 
-pub(super) fn file(random: &mut Random) -> Event<'static> {
-    Event::File(FileOperation {
-        kind: [FileKind::Read, FileKind::Remove][random.index(2)],
-        path: RecordedBytes(b"/etc/passwd"),
-        other: None,
-        size: 1,
-        result: 0,
-    })
+/// An operation of sftp that ends so.
+pub(super) fn operation(random: &mut Random, outcome: FileOutcome) -> Operation {
+    let action = [
+        FileAction::Read,
+        FileAction::Write,
+        FileAction::Remove,
+        FileAction::Rename,
+    ][random.index(4)];
+    let is_file = matches!(action, FileAction::Read | FileAction::Write);
+    let bytes = |random: &mut Random| if is_file { random.pick(0..3) } else { 0 };
+    Operation {
+        action,
+        path: [b"/etc/passwd", b"/etc/shadow"][random.index(2)].to_vec(),
+        to: (action == FileAction::Rename).then(|| b"/tmp/x".to_vec()),
+        outcome,
+        read: bytes(random),
+        written: bytes(random),
+    }
+}
+
+/// The record of any operation.
+fn file(random: &mut Random) -> Vec<u8> {
+    let outcome = [FileOutcome::OK, FileOutcome::NotAnswered][random.index(2)].clone();
+    let operation = operation(random, outcome);
+    let record = FileOperation::of(&operation).last().unwrap();
+    encoded(Event::File(record))
 }
 
 fn forward(id: u32) -> Event<'static> {

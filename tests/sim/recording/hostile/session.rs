@@ -5,20 +5,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
 use holdfast_protocol::recording::chain::{
-    Chain, Closing, ContentEnd, ContentPoints, ControlDigest, Expectation, RecordedKind,
-    SeenForward, SeenForwards, SentControl, SessionStart, StreamDigester,
+    Chain, Closing, ContentEnd, ContentPoints, ControlDigest, Expectation, FileDigester,
+    RecordedKind, SeenForward, SeenForwards, SentControl, SessionStart, StreamDigester,
 };
 use holdfast_protocol::recording::record::{
-    ContentEnds, EndReason, EnvironmentRefused, Event, ForwardClosed, ForwardDirection,
-    ForwardEnding, RecordedBytes, RecordedTerminal, RecordingEnd, RecordingStart, Redacted,
-    StartedWork, Stream,
+    ContentEnds, EndReason, EnvironmentRefused, Event, FileOperation, ForwardClosed,
+    ForwardDirection, ForwardEnding, RecordedBytes, RecordedTerminal, RecordingEnd, RecordingStart,
+    Redacted, StartedWork, Stream,
 };
+use holdfast_protocol::sftp::{FileOutcome, Followed, PossibleOperations};
 use holdfast_protocol::wire::{
     Exit, ForwardRequest, ProcessRequest, Pty, RecordingMode, RecordingTerms, SFTP, SessionRequest,
     Signal, StdinMode,
 };
 
-use super::changes::{file, opened, size};
+use super::changes::{opened, operation, size};
 use super::{KEY, SESSION, Session, Shown, decoded, encoded, show};
 use crate::random::Random;
 
@@ -114,6 +115,7 @@ pub(super) fn session(random: &mut Random) -> Session {
     let mut is_cut = false;
     let mut control = StreamDigester::control(&KEY);
     let mut eof = None;
+    let mut files = FileDigester::new(&KEY, true);
     let frames = if kind == RecordedKind::Forwards {
         0
     } else {
@@ -123,7 +125,7 @@ pub(super) fn session(random: &mut Random) -> Session {
     let kept_until = random.pick(0..frames + 1);
     for number in 0..frames {
         if number == kept_until {
-            kept = Some((witnesses.clone(), control.clone(), eof));
+            kept = Some((witnesses.clone(), control.clone(), eof, files.clone()));
         }
         let stdin = if holds_data { witnesses[0].frames() } else { 0 };
         if random.chance(20) {
@@ -165,8 +167,12 @@ pub(super) fn session(random: &mut Random) -> Session {
                 StdinMode::Redact => pty.is_some() && random.chance(30),
             };
         if !holds_data {
-            if random.chance(30) {
-                records.push(encoded(file(random)));
+            if kind == RecordedKind::Sftp && random.chance(50) {
+                let operation = operation(random, FileOutcome::OK);
+                for record in FileOperation::of(&operation) {
+                    records.push(encoded(Event::File(record)));
+                }
+                files.follow(&[Followed::Operation(operation)]);
             }
         } else if hides {
             let length = u32::try_from(frame.len()).unwrap();
@@ -182,6 +188,27 @@ pub(super) fn session(random: &mut Random) -> Session {
             eof = Some(if holds_data { witnesses[0].frames() } else { 0 });
             records.push(encoded(Event::Eof(Stream::Stdin)));
         }
+    }
+    if kind == RecordedKind::Sftp && !holds_data {
+        let outcomes = [FileOutcome::NotAnswered, FileOutcome::NotClosed];
+        let count = random.index(4);
+        let left: Vec<_> = (0..count)
+            .map(|_| {
+                let outcome = outcomes[random.index(2)].clone();
+                operation(random, outcome)
+            })
+            .collect();
+        for operation in &left {
+            for record in FileOperation::of(operation) {
+                records.push(encoded(Event::File(record)));
+            }
+        }
+        let left: Vec<_> = left.into_iter().map(Followed::Operation).collect();
+        let possible = PossibleOperations {
+            operations: vec![],
+            is_complete: random.chance(80),
+        };
+        files.finish(&left, &possible);
     }
     let given = u32::try_from(random.pick(1..5)).unwrap();
     let mut forwards = SeenForwards {
@@ -240,8 +267,8 @@ pub(super) fn session(random: &mut Random) -> Session {
         streams: chains.each_ref().map(Chain::point),
     })));
     let mut closing = Some(closing).filter(|_| random.chance(85));
-    let all = (witnesses, control, eof);
-    let (witnesses, control, eof) = match kept.filter(|_| is_short) {
+    let all = (witnesses, control, eof, files);
+    let (witnesses, control, eof, files) = match kept.filter(|_| is_short) {
         Some(kept) => {
             closing = None;
             kept
@@ -266,6 +293,7 @@ pub(super) fn session(random: &mut Random) -> Session {
         }),
         closing,
         forwards: (kind == RecordedKind::Forwards).then_some(forwards),
+        files: (kind == RecordedKind::Sftp && !holds_data).then(|| files.seen()),
     };
     let mut passed = Shown::default();
     for bytes in &records {

@@ -1,8 +1,12 @@
 //! Marks against a plain model, which looks at one byte after the other.
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use holdfast_protocol::recording::chain::{Closing, DigestPoint, Partial, StreamDigest, Tag};
-use holdfast_protocol::recording::record::{EndReason, Gap, GapReason, RecordingEnd, Redacted};
+use holdfast_protocol::recording::chain::{
+    Closing, DigestPoint, Partial, SeenFiles, StreamDigest, Tag,
+};
+use holdfast_protocol::recording::record::{
+    EndReason, FileKind, FileOperation, Gap, GapReason, RecordingEnd, Redacted,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -139,6 +143,7 @@ fn facts(case: &Case) -> RecordingFacts {
         closing: case.closing.map(|exit| status(exit.map(Exit::Status))),
         booked: 0,
         forwards: None,
+        files: None,
         refused: false,
         expected: None,
         unfollowed: None,
@@ -177,6 +182,8 @@ fn verdict(case: &Case) -> VerdictText {
         control: None,
         contradiction: None,
         forwards: None,
+        files: None,
+        proved_files: None,
         proved_control: None,
     }
 }
@@ -362,4 +369,71 @@ proptest! {
             prop_assert_eq!(give(&mut marks, step), [Some(Mark::Unproved)]);
         }
     }
+}
+
+/// Covers three operations whose answers the relay has seen, two of them proved, and two more.
+#[test]
+fn file_operations_have_marks_by_their_number() {
+    let marks_of = |ended, closing, gap_at: Option<usize>| {
+        let known = Known {
+            relayed: 0,
+            partial: 0,
+            ranges: vec![],
+            is_old: false,
+        };
+        let case = Case {
+            streams: [known.clone(), known.clone(), known],
+            has_verdict: true,
+            ended,
+            is_tampered: false,
+            closing,
+        };
+        let mut facts = facts(&case);
+        let mut seen = SeenFiles::default();
+        seen.answered.end.frames = 3;
+        facts.files = Some(seen);
+        let verdict = VerdictText {
+            proved_files: Some(2),
+            files: Some("not proved".to_owned()),
+            ..verdict(&case)
+        };
+        let mut marks = Marks::of(&facts, Some(&verdict), false);
+        let mut given = Vec::new();
+        for number in 0..5 {
+            let event = Event::File(FileOperation {
+                kind: FileKind::Remove,
+                path: RecordedBytes(b"f"),
+                other: None,
+                size: 0,
+                result: 0,
+            });
+            if gap_at == Some(number) {
+                let gap = Event::Gap(Gap {
+                    micros: 0,
+                    bytes: [0; 3],
+                    after: [DigestPoint::default(); 3],
+                    records: 1,
+                    why: GapReason::SpoolFull,
+                });
+                marks.each(
+                    &Record {
+                        delta: 0,
+                        event: gap,
+                    },
+                    &mut |_, _| {},
+                );
+            }
+            marks.each(&Record { delta: 0, event }, &mut |_, mark| given.push(mark));
+        }
+        given
+    };
+    let (unproved, unseen) = (Some(Mark::Unproved), Some(Mark::Unanswered));
+    let cut = marks_of(true, Some(None), None);
+    assert_eq!(cut, [None, None, unproved, unseen, unseen]);
+    let killed = marks_of(true, None, None);
+    assert_eq!(killed, [None, None, unproved, unproved, unproved]);
+    let gap = marks_of(true, Some(None), Some(4));
+    assert_eq!(gap, [None, None, unproved, unseen, unproved]);
+    let running = marks_of(false, None, None);
+    assert_eq!(running, [None; 5]);
 }

@@ -122,6 +122,7 @@ mod tests {
     use holdfast_protocol::recording::chain::ChainKey;
 
     use super::*;
+    use crate::recording::stream_digests::RecordedContent;
 
     /// A recording that a device has begun.
     struct Begun(LogRoom);
@@ -151,7 +152,8 @@ mod tests {
             let ask = async {
                 begun.set(begun.get() + 1);
                 let id = SessionId([begun.get(); 16]);
-                let watched = StreamDigests::new(id, &ChainKey([7; 32]), false, None);
+                let watched =
+                    StreamDigests::new(id, &ChainKey([7; 32]), RecordedContent::default());
                 Ok(Arc::new(Begun(LogRoom::new(watched))))
             };
             known.get((), ask).await.unwrap()
