@@ -242,43 +242,37 @@ fn of_a_forward(kind: ForwardKind, frames: &[Frame]) {
     }
 }
 
+/// Gives the frames of a relay to a device's machine, which says no more than once that its input has ended.
+macro_rules! hand_to {
+    ($machine:expr, $frames:expr, $input_ends:expr) => {{
+        let mut ends = 0;
+        for frame in $frames {
+            match message(*frame) {
+                Err(stream) => drop($machine.handle_data(stream)),
+                Ok(message @ SessionMessage::Open(_)) => {
+                    assert!($machine.handle_message(message).is_err())
+                }
+                Ok(message) => drop($machine.handle_message(message)),
+            }
+            while let Some(action) = $machine.poll_action() {
+                ends += u32::from(action == $input_ends);
+            }
+            assert!(ends <= 1);
+        }
+    }};
+}
+
 /// Checks what a device accepts of its relay on a process's stream, after the `Open`.
 fn to_a_process(frames: &[Frame]) {
     let mut session = DeviceProcess::new(&open());
-    let mut ends = 0;
-    for frame in frames {
-        match message(*frame) {
-            Err(stream) => drop(session.handle_data(stream)),
-            Ok(message @ SessionMessage::Open(_)) => {
-                assert!(session.handle_message(message).is_err())
-            }
-            Ok(message) => drop(session.handle_message(message)),
-        }
-        while let Some(action) = session.poll_action() {
-            ends += u32::from(action == ProcessAction::CloseStdin);
-        }
-        assert!(ends <= 1);
-    }
+    hand_to!(session, frames, ProcessAction::CloseStdin);
     session.handle_peer_gone(Duration::ZERO, Departure::Lost);
 }
 
 /// Checks what a device accepts of its relay on a forward's stream, after the `Open`.
 fn to_a_forward(kind: ForwardKind, frames: &[Frame]) {
     let mut forward = DeviceForward::new(kind);
-    let mut ends = 0;
-    for frame in frames {
-        match message(*frame) {
-            Err(stream) => drop(forward.handle_data(stream)),
-            Ok(message @ SessionMessage::Open(_)) => {
-                assert!(forward.handle_message(message).is_err())
-            }
-            Ok(message) => drop(forward.handle_message(message)),
-        }
-        while let Some(action) = forward.poll_action() {
-            ends += u32::from(action == ForwardAction::CloseInput);
-        }
-        assert!(ends <= 1);
-    }
+    hand_to!(forward, frames, ForwardAction::CloseInput);
     forward.handle_peer_gone();
 }
 

@@ -421,6 +421,22 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(byte).take(length).collect()
 }
 
+/// Returns a recording's state, and whether all of it is proved.
+fn outcome(facts: &RecordingFacts) -> (RecordingState, Option<bool>) {
+    (facts.row.state, facts.row.verified)
+}
+
+/// Checks that a recording is complete, and that all of it is proved.
+#[track_caller]
+fn assert_proved(facts: &RecordingFacts) {
+    assert_eq!(
+        outcome(facts),
+        (RecordingState::Complete, Some(true)),
+        "{:?}",
+        facts.row.reason
+    );
+}
+
 #[tokio::test]
 async fn what_comes_whole_is_complete_signed_and_its_key_erased() {
     let bed = Fixture::new().await;
@@ -460,10 +476,7 @@ async fn an_upload_goes_on_where_it_was_cut_even_by_a_restart() {
     );
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
-    assert_eq!(
-        (facts.row.state, facts.row.verified),
-        (RecordingState::Complete, Some(true))
-    );
+    assert_proved(&facts);
 }
 
 #[tokio::test]
@@ -648,10 +661,7 @@ async fn nothing_is_judged_before_the_relay_has_seen_the_end() {
         .await
         .unwrap();
     let facts = bed.judged().await;
-    assert_eq!(
-        (facts.row.state, facts.row.verified),
-        (RecordingState::Complete, Some(true))
-    );
+    assert_proved(&facts);
 }
 
 #[tokio::test]

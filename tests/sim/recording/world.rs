@@ -515,7 +515,8 @@ impl<'r> World<'r> {
     }
 }
 
-fn start(session: SessionId, mode: RecordingMode) -> RecordingStart<'static> {
+/// Returns the start of a shell whose data is recorded.
+pub(super) fn start(session: SessionId, mode: RecordingMode) -> RecordingStart<'static> {
     RecordingStart {
         session,
         device: DeviceId([1; 16]),

@@ -45,6 +45,13 @@ struct Store {
 }
 
 impl Store {
+    /// Starts the device's end, to a relay of this minor version.
+    async fn with_upload(pair: &Pair, minor: u16) -> (impl Sized + use<>, Self) {
+        let recorder = Arc::clone(pair.sessions.recorder());
+        let upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone(), minor));
+        (upload, Self::new(pair).await)
+    }
+
     async fn new(pair: &Pair) -> Self {
         let (send, receive) = pair.relay.accept_bi().await.unwrap();
         Self {
@@ -204,13 +211,7 @@ fn a_relay_that_stores_something_else_does_not_get_it_removed() {
         pair.to_end(recorded(1, RecordingMode::Strict, exec("echo x")))
             .await;
         pair.live(0).await;
-        let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(
-            recorder,
-            pair.tunnel.clone(),
-            upload::UPLOAD_MINOR,
-        ));
-        let mut store = Store::new(&pair).await;
+        let (_upload, mut store) = Store::with_upload(&pair, upload::UPLOAD_MINOR).await;
         loop {
             match store.next().await {
                 UploadMessage::Offer(offer) => {
@@ -251,9 +252,7 @@ fn an_upload_waits_behind_a_terminal() {
         pair.to_end(recorded(1, RecordingMode::Strict, exec(NOISE)))
             .await;
         pair.live(0).await;
-        let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(recorder, pair.tunnel.clone(), MINOR_VERSION));
-        let mut store = Store::new(&pair).await;
+        let (_upload, mut store) = Store::with_upload(&pair, MINOR_VERSION).await;
         let mut terminal = pair.open(with_pty(exec("cat"))).await;
         terminal.write(b"ready\n").await;
         terminal.until("ready").await;
@@ -319,13 +318,7 @@ fn manual_uploads_start_when_they_are_requested() {
         pair.to_end(recorded(1, RecordingMode::Strict, exec("echo x")))
             .await;
         pair.live(0).await;
-        let recorder = Arc::clone(pair.sessions.recorder());
-        let _upload = runtime::spawn(upload::run(
-            recorder,
-            pair.tunnel.clone(),
-            upload::UPLOAD_MINOR,
-        ));
-        let mut store = Store::new(&pair).await;
+        let (_upload, mut store) = Store::with_upload(&pair, upload::UPLOAD_MINOR).await;
         // That the session has ended is reported at once.
         let UploadMessage::Finished(finished) = store.next().await else {
             panic!("an upload before it was requested");

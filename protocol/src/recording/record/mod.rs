@@ -239,6 +239,14 @@ pub struct Gap {
     pub why: GapReason,
 }
 
+impl Gap {
+    /// Returns the bytes that are missing, of all streams.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.bytes.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
 /// The reason why data is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GapReason {

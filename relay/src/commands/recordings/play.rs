@@ -241,8 +241,7 @@ impl Show {
         let text = match &record.event {
             Recorded::Data(stream, bytes) | Recorded::Part(stream, bytes) if mark.is_some() => {
                 let mark = mark.unwrap_or(Mark::Unproved);
-                let lines = self.marked.take_all(*stream, mark, bytes.0);
-                let text: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                let text = self.marked.take_for_terminal(*stream, mark, bytes.0);
                 // Whatever the terminal got before, from here on it shows lines.
                 self.marked_text(&text)
             }

@@ -59,8 +59,7 @@ impl Asciicast {
         match &record.event {
             Event::Data(stream, bytes) | Event::Part(stream, bytes) if mark.is_some() => {
                 let mark = mark.unwrap_or(Mark::Unproved);
-                let lines = self.marked.take_all(*stream, mark, bytes.0);
-                let shown: String = lines.iter().map(|line| format!("\r\n{line}")).collect();
+                let shown = self.marked.take_for_terminal(*stream, mark, bytes.0);
                 self.has_mark = true;
                 let note = self.event(micros, "m", mark.text());
                 note + &self.event(micros, "o", &shown)
@@ -95,11 +94,7 @@ impl Asciicast {
                 self.event(micros, "m", &text)
             }
             Event::Gap(gap) => {
-                let missing = gap
-                    .bytes
-                    .iter()
-                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
-                let missing = Count(missing, "byte");
+                let missing = Count(gap.missing(), "byte");
                 self.event(micros, "m", &format!("gap, {missing}"))
             }
             Event::ContentEnds(ends) => self.event(micros, "m", &content_end_text(ends)),

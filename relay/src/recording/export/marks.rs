@@ -438,11 +438,11 @@ impl MarkedLines {
         lines
     }
 
-    /// Returns the same, with the line that is not whole.
-    pub(crate) fn take_all(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
+    /// Returns the same for a terminal, with the line that is not whole: each begins where the one before ends.
+    pub(crate) fn take_for_terminal(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> String {
         let mut lines = self.take(stream, mark, bytes);
         lines.extend(self.rest(mark));
-        lines
+        lines.iter().map(|line| format!("\r\n{line}")).collect()
     }
 
     /// Returns the lines that are not whole.

@@ -120,10 +120,7 @@ impl Plain {
                 vec![Mark::line(mark, &forwards::closed_line(forward))]
             }
             Event::Gap(gap) => {
-                let missing = gap
-                    .bytes
-                    .iter()
-                    .fold(0, |sum: u64, n| sum.saturating_add(*n));
+                let missing = gap.missing();
                 let verb = if missing == 1 { "is" } else { "are" };
                 vec![format!("[gap: {} {verb} missing]", Count(missing, "byte"))]
             }

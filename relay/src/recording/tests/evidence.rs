@@ -31,10 +31,6 @@ async fn judge(
     bed.judged().await
 }
 
-fn outcome(facts: &RecordingFacts) -> (RecordingState, Option<bool>) {
-    (facts.row.state, facts.row.verified)
-}
-
 fn typed(bytes: &[u8]) -> DataPiece<'_> {
     DataPiece {
         stream: Stream::Stdin,

@@ -70,12 +70,7 @@ async fn running_session_is_waited_for() {
         .unwrap();
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
-    assert_eq!(
-        (facts.row.state, facts.row.verified),
-        (RecordingState::Complete, Some(true)),
-        "{:?}",
-        facts.row.reason
-    );
+    assert_proved(&facts);
 }
 
 #[tokio::test]

@@ -112,12 +112,7 @@ async fn what_is_listed_or_stored_is_not_lost() {
         lists(&bed, held, SegmentLost::Missing).await;
         bed.upload_all(&device).await;
         let facts = bed.judged().await;
-        assert_eq!(
-            (facts.row.state, facts.row.verified),
-            (RecordingState::Complete, Some(true)),
-            "{:?}",
-            facts.row.reason
-        );
+        assert_proved(&facts);
     }
 }
 

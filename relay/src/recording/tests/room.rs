@@ -42,10 +42,7 @@ async fn device_at_its_budget_offers_the_rest_later() {
     bed.bound(Bounds::default()).await;
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
-    assert_eq!(
-        (facts.row.state, facts.row.verified),
-        (RecordingState::Complete, Some(true))
-    );
+    assert_proved(&facts);
 }
 
 #[tokio::test]

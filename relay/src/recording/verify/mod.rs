@@ -60,11 +60,7 @@ pub(crate) fn examine(
     let (mut proved, mut proved_until) = (0, 0);
     let (verdict, link) = read_all(facts, objects, secrets, &mut |micros, record| {
         if let Event::Gap(gap) = &record.event {
-            let missing = gap
-                .bytes
-                .iter()
-                .fold(0, |sum: u64, n| sum.saturating_add(*n));
-            gaps = (gaps.0 + 1, gaps.1.saturating_add(missing));
+            gaps = (gaps.0 + 1, gaps.1.saturating_add(gap.missing()));
         }
         if let Event::FilesUnfollowed(why) = &record.event {
             unfollowed.get_or_insert_with(|| (*why).to_owned());

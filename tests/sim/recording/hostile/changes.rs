@@ -1,8 +1,6 @@
 //! The changes that a device that has the key may make to a recording before it seals it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use holdfast_protocol::ids::{DeviceId, Login, UserName};
 use holdfast_protocol::recording::chain::{Chain, DigestPoint};
 use holdfast_protocol::recording::record::{
     CommandExit, CommandRun, ContentEnds, EndReason, EnvironmentRefused, Event, FileOperation,
@@ -12,6 +10,7 @@ use holdfast_protocol::recording::record::{
 use holdfast_protocol::sftp::{FileAction, FileOutcome, Operation};
 use holdfast_protocol::wire::{Exit, RecordingMode, Signal, StdinMode, WindowSize};
 
+use super::super::world::start;
 use super::{KEY, SESSION, decoded, encoded};
 use crate::random::Random;
 
@@ -331,21 +330,7 @@ pub(super) fn opened(id: u32) -> ForwardOpened<'static> {
 /// The start of a shell that holds its data.
 fn another_start() -> Event<'static> {
     Event::Start(RecordingStart {
-        session: SESSION,
-        device: DeviceId([1; 16]),
-        name: DeviceName::new("cam").unwrap(),
-        agent: "",
-        user: UserName::new("alice").unwrap(),
-        login: Login::new("pi").unwrap(),
-        work: StartedWork::Shell,
-        terminal: None,
-        env: vec![],
-        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 4022)),
-        wall: 0,
-        monotonic: 0,
-        mode: RecordingMode::BestEffort,
         stdin: StdinMode::Full,
-        streams: true,
-        volatile: false,
+        ..start(SESSION, RecordingMode::BestEffort)
     })
 }

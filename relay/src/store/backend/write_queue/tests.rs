@@ -11,6 +11,12 @@ async fn store(folder: &Path) -> Store {
     Store::open(&file).await.unwrap()
 }
 
+/// Waits for a turn to write to the disk.
+async fn turn(store: &Store) -> BatchWriter {
+    let taken = store.turns.take(Durability::Disk, &store.durable).await;
+    taken.unwrap()
+}
+
 async fn set(member: &mut BatchWriter, key: &str) -> Result<(), sqlx::Error> {
     let set = sqlx::query("INSERT INTO meta (key, value) VALUES ($1, 'x')").bind(key);
     set.execute(&mut **member).await.map(drop)
@@ -25,11 +31,7 @@ async fn keys(store: &Store) -> Vec<String> {
 async fn waiting_writes_share_a_commit_and_abort_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
-    let mut first = store
-        .turns
-        .take(Durability::Disk, &store.durable)
-        .await
-        .unwrap();
+    let mut first = turn(&store).await;
     let before = store.turns.0.commits.load(Ordering::Relaxed);
     set(&mut first, "first").await.unwrap();
     let writer = |key: &'static str, durability, gives_up: bool| {
@@ -76,8 +78,7 @@ async fn disk_durability_does_not_join_a_weaker_commit() {
     let second = tokio::spawn({
         let store = store.clone();
         async move {
-            let taken = store.turns.take(Durability::Disk, &store.durable).await;
-            let mut member = taken.unwrap();
+            let mut member = turn(&store).await;
             // What stood open was committed: it can be seen from outside.
             assert_eq!(keys(&store).await, ["first"]);
             set(&mut member, "second").await.unwrap();
@@ -94,17 +95,12 @@ async fn disk_durability_does_not_join_a_weaker_commit() {
 async fn failed_commit_fails_every_member() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
-    let mut first = store
-        .turns
-        .take(Durability::Disk, &store.durable)
-        .await
-        .unwrap();
+    let mut first = turn(&store).await;
     set(&mut first, "first").await.unwrap();
     let second = tokio::spawn({
         let store = store.clone();
         async move {
-            let taken = store.turns.take(Durability::Disk, &store.durable).await;
-            let mut member = taken.unwrap();
+            let mut member = turn(&store).await;
             // What only the commit finds: there is no such relay.
             let orphan = "PRAGMA defer_foreign_keys = ON;
                 INSERT INTO leases (relay, number, kind, user_name, taken)
@@ -125,11 +121,7 @@ async fn failed_commit_fails_every_member() {
     );
     second.await.unwrap();
     assert_eq!(keys(&store).await, <[&str; 0]>::default());
-    let mut next = store
-        .turns
-        .take(Durability::Disk, &store.durable)
-        .await
-        .unwrap();
+    let mut next = turn(&store).await;
     set(&mut next, "next").await.unwrap();
     next.commit().await.unwrap();
     assert_eq!(keys(&store).await, ["next"]);
@@ -139,22 +131,14 @@ async fn failed_commit_fails_every_member() {
 async fn a_first_writer_that_gives_up_leaves_nothing_open() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
-    let mut first = store
-        .turns
-        .take(Durability::Disk, &store.durable)
-        .await
-        .unwrap();
+    let mut first = turn(&store).await;
     set(&mut first, "first").await.unwrap();
     drop(first);
     // Another process's writer gets the file.
     let other = Store::open_existing(&folder.path().join("relay.db"))
         .await
         .unwrap();
-    let mut next = other
-        .turns
-        .take(Durability::Disk, &other.durable)
-        .await
-        .unwrap();
+    let mut next = turn(&other).await;
     set(&mut next, "next").await.unwrap();
     next.commit().await.unwrap();
     assert_eq!(keys(&store).await, ["next"]);
