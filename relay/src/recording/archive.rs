@@ -11,7 +11,8 @@ use holdfast_protocol::recording::segment::SegmentLink;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::export::marks::{Mark, Marks};
+use super::export::mark::Mark;
+use super::export::marks::Marks;
 use super::objects::Objects;
 use super::verify::{self, StoredPart, TAMPERED, VerdictText};
 use crate::hex::hex;

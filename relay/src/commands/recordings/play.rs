@@ -13,7 +13,7 @@ use crate::commands::call::{Call, Command, Right};
 use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::{Part, Read};
-use crate::recording::export::marks::{Mark, MarkedLines};
+use crate::recording::export::mark::{Mark, MarkedLines};
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
 use crate::recording::export::{
     ExportText, Plain, Title, event_text, gap_line, redacted_text, tampered_text,

@@ -6,7 +6,7 @@ use holdfast_protocol::recording::record::{Event, Record, RecordingStart, Stream
 use holdfast_protocol::wire::Exit;
 use serde_json::{Value, json};
 
-use super::marks::{Mark, MarkedLines};
+use super::mark::{Mark, MarkedLines};
 use super::screen::shown_size;
 use super::text::{
     ExportText, content_end_text, event_text, gap_line, redacted_text, tampered_text,

@@ -10,7 +10,7 @@ use holdfast_protocol::wire::Exit;
 use serde_json::{Map, Value, json};
 
 use super::forwards;
-use super::marks::Mark;
+use super::mark::Mark;
 use super::text::{EscapedOrText, exit_word, snake};
 use super::title::Title;
 use crate::json;

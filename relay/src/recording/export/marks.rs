@@ -3,52 +3,13 @@
 
 use std::ops::Range;
 
-use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::recording::chain::ControlDigest;
 use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
 use holdfast_protocol::wire::Exit;
 
-use super::text::ExportText;
-use crate::recording::limits::MAX_TEXT_LINE;
+use super::mark::Mark;
 use crate::recording::verify::{StreamText, VerdictText, name};
 use crate::store::{RecordingFacts, recorded_kind};
-
-/// The reason why something in a recording is not what the operator was shown or sent, as far as the relay can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// The session was cut off before the relay could pass it on.
-    Unshown,
-    /// The session was cut off before the relay saw the answer to this operation.
-    Unanswered,
-    /// Input that the relay did not send.
-    Unsent,
-    /// The relay passed on something else.
-    Contradicted,
-    /// The relay cannot say.
-    Unproved,
-}
-
-impl Mark {
-    /// Returns its words, as they appear in every export.
-    #[must_use]
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::Unshown => "not shown to the operator",
-            Self::Unanswered => "answer not seen by the relay",
-            Self::Unsent => "not sent by the operator",
-            Self::Contradicted => "not what the relay passed on",
-            Self::Unproved => "not proved",
-        }
-    }
-
-    /// Returns a line with the mark before it.
-    pub(crate) fn line(mark: Option<Self>, line: &str) -> String {
-        match mark {
-            Some(mark) => format!("[{}] {line}", mark.text()),
-            None => line.to_owned(),
-        }
-    }
-}
 
 /// Marks the records of one recording, in their order.
 #[derive(Clone, Debug)]
@@ -413,51 +374,6 @@ impl StreamMarks {
             self.proved.pop();
         }
     }
-}
-
-/// Makes lines of bytes that have a mark: each begins with it, and none drives a terminal.
-#[derive(Debug, Default)]
-pub(crate) struct MarkedLines([(ExportText, String); 3]);
-
-impl MarkedLines {
-    /// Returns the lines that are whole with these bytes.
-    pub(crate) fn take(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> Vec<String> {
-        let [stdin, stdout, stderr] = &mut self.0;
-        let (text, line) = match stream {
-            Stream::Stdin => stdin,
-            Stream::Stdout => stdout,
-            Stream::Stderr => stderr,
-        };
-        let mut lines = Vec::new();
-        for piece in text.take(bytes).split_inclusive('\n') {
-            line.push_str(piece.trim_end_matches('\n'));
-            if piece.ends_with('\n') || line.len() > MAX_TEXT_LINE {
-                lines.push(marked(mark, &std::mem::take(line)));
-            }
-        }
-        lines
-    }
-
-    /// Returns the same for a terminal, with the line that is not whole: each begins where the one before ends.
-    pub(crate) fn take_for_terminal(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> String {
-        let mut lines = self.take(stream, mark, bytes);
-        lines.extend(self.rest(mark));
-        lines.iter().map(|line| format!("\r\n{line}")).collect()
-    }
-
-    /// Returns the lines that are not whole.
-    pub(crate) fn rest(&mut self, mark: Mark) -> Vec<String> {
-        let lines = self.0.iter_mut().map(|(_, line)| std::mem::take(line));
-        let lines = lines.filter(|line| !line.is_empty());
-        lines.map(|line| marked(mark, &line)).collect()
-    }
-}
-
-fn marked(mark: Mark, line: &str) -> String {
-    Mark::line(
-        Some(mark),
-        &Escaped(line.trim_end_matches('\r')).to_string(),
-    )
 }
 
 #[cfg(test)]

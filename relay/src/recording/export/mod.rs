@@ -3,6 +3,7 @@
 mod asciicast;
 pub(crate) mod forwards;
 mod json_lines;
+pub(crate) mod mark;
 pub(crate) mod marks;
 mod plain;
 pub(crate) mod ran;

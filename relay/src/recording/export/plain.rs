@@ -8,7 +8,7 @@ use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{Event, Record, Stream};
 
 use super::forwards;
-use super::marks::{Mark, MarkedLines};
+use super::mark::{Mark, MarkedLines};
 use super::screen::shown_size;
 use super::text::{ExportText, content_end_text, gap_line, snake};
 use super::title::Title;

@@ -9,7 +9,7 @@ use holdfast_protocol::wire::{Signal, WindowSize};
 
 use super::*;
 use crate::recording::archive::{Part, Read};
-use crate::recording::export::marks::Mark;
+use crate::recording::export::mark::Mark;
 
 type Change = fn(&mut RecordingStart<'_>);
 
