@@ -1,6 +1,7 @@
 //! `edge-agent`: parse, build, run, exit code.
 
 use edge_agent::os::sync::Mutex;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ use edge_agent::tunnel::{self, Agent};
 use holdfast_protocol::causes::Causes;
 use holdfast_protocol::escape::Json;
 use holdfast_protocol::wire::CloseCode;
+
+const NOT_JOINED: &str =
+    "this device has not joined a fleet yet: run `edge-agent join TOKEN` first";
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
@@ -202,8 +206,22 @@ fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Opens the state folder for a command that only looks: a folder that is not there is not made.
+fn look_into(folder: &Path) -> anyhow::Result<Option<StateDir>> {
+    if !folder.try_exists().unwrap_or(true) {
+        return Ok(None);
+    }
+    Ok(Some(StateDir::create_or_open(folder)?))
+}
+
 fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let state = StateDir::create_or_open(&args.state.state)?;
+    let folder = &args.state.state;
+    let state = look_into(folder)?.with_context(|| {
+        format!(
+            "{NOT_JOINED}, or name its state folder with --state: there is no {}",
+            folder.display()
+        )
+    })?;
     let membership = member_of(&state)?;
     let status =
         status::ask(&state, Question::Status)?.unwrap_or_else(|| AgentStatus::stopped(&membership));
@@ -222,8 +240,10 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let state = StateDir::create_or_open(&args.state.state)?;
-    let status = status::ask(&state, Question::Status)?;
+    let status = match look_into(&args.state.state)? {
+        Some(state) => status::ask(&state, Question::Status)?,
+        None => None,
+    };
     let found = doctor::run(&doctor::DoctorFacts { status });
     let mut out = Stdout::answer();
     let written = if args.json {
@@ -241,8 +261,11 @@ fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
-    let state = StateDir::create_or_open(&args.state)?;
-    let status = status::ask(&state, Question::Upload)?
+    let state = look_into(&args.state)?;
+    let status = state.map(|state| status::ask(&state, Question::Upload));
+    let status = status
+        .transpose()?
+        .flatten()
         .context("no agent runs on this state folder: start it with `edge-agent run`")?;
     Stdout::report().say(format_args!("{status}"))?;
     Ok(ExitCode::SUCCESS)
@@ -304,6 +327,5 @@ fn serve_files(args: &SftpArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn member_of(state: &StateDir) -> anyhow::Result<Membership> {
-    Membership::load(state)?
-        .context("this device has not joined a fleet yet: run `edge-agent join TOKEN` first")
+    Membership::load(state)?.context(NOT_JOINED)
 }

@@ -48,3 +48,20 @@ fn a_mistyped_agent_command_is_answered_with_those_there_are() {
     said.says("edge-agent: unrecognized subcommand 'jion'")
         .says("The commands are join, run, ");
 }
+
+#[test]
+fn an_agent_command_that_only_looks_makes_no_folder() {
+    let device = Device::new("kitchen-cam");
+    let said = run(&mut device.command(&["status"])).exits(1);
+    said.says("this device has not joined a fleet yet")
+        .says(&format!("there is no {}", device.state().display()));
+    let found = run(&mut device.command(&["doctor"])).exits(1).out();
+    assert!(
+        found.contains("no agent runs on this state folder"),
+        "{found}"
+    );
+    run(&mut device.command(&["upload"]))
+        .exits(1)
+        .says("no agent runs on this state folder");
+    assert!(!device.state().exists());
+}
