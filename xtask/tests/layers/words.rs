@@ -46,6 +46,30 @@ fn lines(is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
+/// Most characters of a line of the documents, tables too.
+const MAX_DOCUMENT_LINE: usize = 120;
+
+#[test]
+fn lines_of_the_documents_fit_a_window() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let first = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name));
+    let mut found = Vec::new();
+    for page in pages.chain(first) {
+        let text = fs::read_to_string(&page).unwrap();
+        let long = |(_, line): &(usize, &str)| line.chars().count() > MAX_DOCUMENT_LINE;
+        found.extend(
+            text.lines()
+                .enumerate()
+                .filter(long)
+                .map(|(index, _)| format!("{}:{}", page.display(), index + 1)),
+        );
+    }
+    assert!(found.is_empty(), "lines are too long: {found:#?}");
+}
+
 #[test]
 fn no_riddles_are_used() {
     let found = lines(|line| {
