@@ -25,6 +25,21 @@ fn read(packet: &[u8]) {
         let length: usize = fields.iter().map(|field| field.len()).sum();
         assert!(length < packet.len());
     };
+    if let Ok(request) = &request {
+        // What is written of a request is read as the same one.
+        let written = request.packet(id);
+        let again = next_packet(&mut written.as_slice());
+        let again = decode(
+            again
+                .expect("no packet is too long")
+                .expect("a whole packet"),
+        );
+        let same = ClientPacket::Request {
+            id,
+            request: Ok(request.clone()),
+        };
+        assert_eq!(again, Ok(same));
+    }
     match request {
         Ok(SftpRequest::Write { handle, data, .. }) => within(&[handle, data]),
         Ok(SftpRequest::OpenAs { handle, path, .. }) => within(&[handle, path]),

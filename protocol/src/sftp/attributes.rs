@@ -26,7 +26,7 @@ pub(super) const HAS_EXTENDED: u32 = 1 << 31;
 
 impl Attributes {
     /// Takes the attributes that come next; `None`: they are longer than the packet.
-    pub(super) fn take(fields: &mut SftpFields<'_>) -> Option<Self> {
+    pub fn take(fields: &mut SftpFields<'_>) -> Option<Self> {
         let has = fields.number()?;
         let mut attributes = Attributes::default();
         if has & HAS_SIZE != 0 {

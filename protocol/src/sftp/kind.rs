@@ -69,3 +69,38 @@ pub const OPEN_AS: &[u8] = b"open-as@holdfast";
 /// Our own: the relay has a file closed by it which the client is about to close. If the client goes on instead, it
 /// is opened again.
 pub const RELEASE: &[u8] = b"release@holdfast";
+
+// Extensions of OpenSSH (its `PROTOCOL`, section 4) and others, by their names.
+
+/// The limits of the server.
+pub const LIMITS: &[u8] = b"limits@openssh.com";
+
+/// Renames, over a file that is there.
+pub const POSIX_RENAME: &[u8] = b"posix-rename@openssh.com";
+
+/// Makes a hard link.
+pub const HARDLINK: &[u8] = b"hardlink@openssh.com";
+
+/// Brings an open file to the disk.
+pub const FSYNC: &[u8] = b"fsync@openssh.com";
+
+/// The room of the file system of a path.
+pub const STATVFS: &[u8] = b"statvfs@openssh.com";
+
+/// The same of an open file.
+pub const FSTATVFS: &[u8] = b"fstatvfs@openssh.com";
+
+/// Sets attributes of a path, of a link itself.
+pub const LSETSTAT: &[u8] = b"lsetstat@openssh.com";
+
+/// Resolves a path as a shell does.
+pub const EXPAND_PATH: &[u8] = b"expand-path@openssh.com";
+
+/// Copies from one open file to another.
+pub const COPY_DATA: &[u8] = b"copy-data";
+
+/// The home of an account.
+pub const HOME_DIRECTORY: &[u8] = b"home-directory";
+
+/// The names of users and groups.
+pub const USERS_GROUPS_BY_ID: &[u8] = b"users-groups-by-id@openssh.com";

@@ -4,7 +4,7 @@
 //! A packet is its length (four bytes, big-endian), a byte that names its kind, a number that the client
 //! chose, and fields. A string is its length and its bytes.
 //!
-//! [`request`] and [`answer`] are what a server needs; [`stream`] finds packets in bytes that pass, [`cut`] takes some
+//! [`request`] and [`answer`] are what a server needs, and [`RequestWriter`] what a client does; [`stream`] finds packets in bytes that pass, [`cut`] takes some
 //! of them out, and [`follow`] says what was done by them: for the audit log of the relay and for recordings on
 //! devices.
 
@@ -19,7 +19,9 @@ pub mod request;
 pub mod stream;
 
 mod error;
+mod packet;
 mod pending;
+mod write;
 
 pub use self::answer::{Code, NameList, SftpAnswers};
 pub use self::attributes::Attributes;
@@ -28,6 +30,7 @@ pub use self::fields::SftpFields;
 pub use self::follow::{Followed, Follower, PossibleOperations};
 pub use self::operation::{FileAction, FileOutcome, Operation};
 pub use self::request::{Broken, ClientPacket, SftpRequest, Unclear, decode, next_packet};
+pub use self::write::RequestWriter;
 
 /// Largest packet that the agent's server takes, its length not counted: OpenSSH's. The draft asks for 34,000 bytes at
 /// least.

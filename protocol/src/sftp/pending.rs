@@ -179,11 +179,11 @@ fn read(kind: u8, fields: &mut SftpFields<'_>) -> Result<Option<Pending>, Follow
             },
             // The close behind it is what is booked.
             Some(kind::RELEASE) => None,
-            Some(b"posix-rename@openssh.com") => to_path(FileAction::Rename, fields),
-            Some(b"hardlink@openssh.com") => to_path(FileAction::Link, fields),
-            Some(b"lsetstat@openssh.com") => by_path(FileAction::SetAttributes, fields),
-            Some(b"expand-path@openssh.com") => by_path(FileAction::Resolve, fields),
-            Some(b"copy-data") => match handle(fields)? {
+            Some(kind::POSIX_RENAME) => to_path(FileAction::Rename, fields),
+            Some(kind::HARDLINK) => to_path(FileAction::Link, fields),
+            Some(kind::LSETSTAT) => by_path(FileAction::SetAttributes, fields),
+            Some(kind::EXPAND_PATH) => by_path(FileAction::Resolve, fields),
+            Some(kind::COPY_DATA) => match handle(fields)? {
                 None => None,
                 Some(from) => match fields.skip(16) {
                     None => None,

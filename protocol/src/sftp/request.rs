@@ -207,16 +207,16 @@ fn request<'a>(kind: u8, fields: &mut Required<'a>) -> Result<SftpRequest<'a>, U
 
 fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<SftpRequest<'a>, Unclear> {
     Ok(match name {
-        b"limits@openssh.com" => SftpRequest::Limits,
-        b"posix-rename@openssh.com" => SftpRequest::PosixRename {
+        kind::LIMITS => SftpRequest::Limits,
+        kind::POSIX_RENAME => SftpRequest::PosixRename {
             from: fields.string()?,
             to: fields.string()?,
         },
-        b"hardlink@openssh.com" => SftpRequest::Hardlink {
+        kind::HARDLINK => SftpRequest::Hardlink {
             from: fields.string()?,
             to: fields.string()?,
         },
-        b"fsync@openssh.com" => SftpRequest::Fsync(fields.string()?),
+        kind::FSYNC => SftpRequest::Fsync(fields.string()?),
         OPEN_AS => SftpRequest::OpenAs {
             handle: fields.string()?,
             path: fields.string()?,
@@ -224,19 +224,19 @@ fn extended<'a>(name: &[u8], fields: &mut Required<'a>) -> Result<SftpRequest<'a
             attributes: fields.attributes()?,
         },
         RELEASE => SftpRequest::Release(fields.string()?),
-        b"statvfs@openssh.com" => SftpRequest::Statvfs(fields.string()?),
-        b"fstatvfs@openssh.com" => SftpRequest::Fstatvfs(fields.string()?),
-        b"lsetstat@openssh.com" => SftpRequest::Lsetstat(fields.string()?, fields.attributes()?),
-        b"expand-path@openssh.com" => SftpRequest::ExpandPath(fields.string()?),
-        b"home-directory" => SftpRequest::HomeDirectory(fields.string()?),
-        b"copy-data" => SftpRequest::CopyData {
+        kind::STATVFS => SftpRequest::Statvfs(fields.string()?),
+        kind::FSTATVFS => SftpRequest::Fstatvfs(fields.string()?),
+        kind::LSETSTAT => SftpRequest::Lsetstat(fields.string()?, fields.attributes()?),
+        kind::EXPAND_PATH => SftpRequest::ExpandPath(fields.string()?),
+        kind::HOME_DIRECTORY => SftpRequest::HomeDirectory(fields.string()?),
+        kind::COPY_DATA => SftpRequest::CopyData {
             from: fields.string()?,
             offset: fields.long()?,
             length: fields.long()?,
             to: fields.string()?,
             to_offset: fields.long()?,
         },
-        b"users-groups-by-id@openssh.com" => SftpRequest::UsersGroupsById {
+        kind::USERS_GROUPS_BY_ID => SftpRequest::UsersGroupsById {
             users: fields.string()?,
             groups: fields.string()?,
         },

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::attributes::{HAS_EXTENDED, HAS_PERMISSIONS};
+use super::packet::PacketWriter;
 use super::*;
 
 /// One field of a request.
@@ -27,9 +28,9 @@ impl Field {
             Self::Number(number) => bytes.extend(number.to_be_bytes()),
             Self::Long(number) => bytes.extend(number.to_be_bytes()),
             Self::Attributes(attributes) => {
-                let mut answers = SftpAnswers::default();
-                answers.fields_of(attributes);
-                bytes.extend(answers.bytes());
+                let mut writer = PacketWriter::default();
+                writer.attributes(attributes);
+                bytes.extend(writer.bytes);
             }
         }
     }
@@ -153,13 +154,14 @@ fn some_attributes() -> impl Strategy<Value = Attributes> {
         any::<Option<(u32, u32)>>(),
         any::<Option<u32>>(),
         any::<Option<(u32, u32)>>(),
+        any::<bool>(),
     );
-    parts.prop_map(|(size, owner, permissions, times)| Attributes {
+    parts.prop_map(|(size, owner, permissions, times, temporary)| Attributes {
         size,
         owner,
         permissions,
         times,
-        temporary: false,
+        temporary,
     })
 }
 
@@ -245,7 +247,12 @@ proptest! {
         };
         prop_assert_eq!(read, id);
         let (kind, fields) = fields(&request);
-        prop_assert_eq!(packet(kind, id, &fields), bytes);
+        prop_assert_eq!(packet(kind, id, &fields), &*bytes);
+        // What is written of it is what came.
+        let written = request.packet(id);
+        let mut input = &*written;
+        prop_assert_eq!(next_packet(&mut input), Ok(Some(&*bytes)));
+        prop_assert!(input.is_empty());
     }
 
     #[test]

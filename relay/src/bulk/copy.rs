@@ -6,14 +6,13 @@ mod packet;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use holdfast_protocol::sftp::kind::{
-    CLOSE, EXTENDED, FSETSTAT, INIT, OPEN, REMOVE, STAT, TEMPORARY, WRITE,
-};
+use bytes::Bytes;
+use holdfast_protocol::sftp::kind::{FSYNC, POSIX_RENAME, TEMPORARY};
 use holdfast_protocol::sftp::stream::Packets;
+use holdfast_protocol::sftp::{Attributes, RequestWriter, SftpRequest};
 use thiserror::Error;
 
-use self::packet::{ATTR_MODE, CopyAnswer, CopyRequest, read, request, string};
+use self::packet::{CopyAnswer, read};
 use crate::bulk::limits::{COPY_PACKET, COPY_PACKETS};
 use crate::bulk::payload::Payload;
 use crate::hex::hex;
@@ -27,10 +26,6 @@ const PERMISSION_DENIED: u32 = 3;
 
 /// `SSH_FXF_WRITE | SSH_FXF_CREAT | SSH_FXF_EXCL`.
 const NEW_FILE: u32 = 0x02 | 0x08 | 0x20;
-const ATTR_EXTENDED: u32 = 1 << 31;
-
-const RENAME: &[u8] = b"posix-rename@openssh.com";
-const FSYNC: &[u8] = b"fsync@openssh.com";
 
 const FILE_TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
@@ -119,7 +114,7 @@ impl<'a> Put<'a> {
         let path = self.copy.path.as_str();
         let extensions = self.begin().await?;
         let has = |name: &[u8]| extensions.iter().any(|extension| extension == name);
-        if !has(RENAME) {
+        if !has(POSIX_RENAME) {
             return Err(CopyError::NoRename);
         }
         let mode = match self.copy.mode {
@@ -131,30 +126,22 @@ impl<'a> Put<'a> {
         let handle = self.handle.clone().unwrap_or_default();
         if let Some(mode) = mode {
             // Exactly this: the account's umask has had its say when the file was made.
-            let set = request(FSETSTAT, |to| {
-                string(to, &handle);
-                to.put_u32(ATTR_MODE);
-                to.put_u32(mode);
-            });
-            self.done(set, "set its mode").await?;
+            let set = SftpRequest::Fsetstat(&handle, attributes(Some(mode)));
+            self.done(&set, "set its mode").await?;
         }
         if has(FSYNC) {
-            let sync = request(EXTENDED, |to| {
-                string(to, FSYNC);
-                string(to, &handle);
-            });
-            self.done(sync, "sync it to the disk").await?;
+            let sync = SftpRequest::Fsync(&handle);
+            self.done(&sync, "sync it to the disk").await?;
         }
-        let close = request(CLOSE, |to| string(to, &handle));
-        self.done(close, "close it").await?;
+        let close = SftpRequest::Close(&handle);
+        self.done(&close, "close it").await?;
         self.handle = None;
         let beside = self.beside.clone().unwrap_or_default();
-        let rename = request(EXTENDED, |to| {
-            string(to, RENAME);
-            string(to, beside.as_bytes());
-            string(to, path.as_bytes());
-        });
-        self.done(rename, "rename it into its place").await?;
+        let rename = SftpRequest::PosixRename {
+            from: beside.as_bytes(),
+            to: path.as_bytes(),
+        };
+        self.done(&rename, "rename it into its place").await?;
         self.beside = None;
         Ok(())
     }
@@ -162,13 +149,13 @@ impl<'a> Put<'a> {
     /// Takes away what was begun.
     pub(super) async fn tidy(&mut self) {
         if let Some(handle) = self.handle.take() {
-            let _ = self.send(request(CLOSE, |to| string(to, &handle))).await;
+            let _ = self.send(&SftpRequest::Close(&handle)).await;
         }
         let Some(beside) = self.beside.take() else {
             return;
         };
-        let remove = request(REMOVE, |to| string(to, beside.as_bytes()));
-        let Ok(id) = self.send(remove).await else {
+        let remove = SftpRequest::Remove(beside.as_bytes());
+        let Ok(id) = self.send(&remove).await else {
             return;
         };
         // Answers to what was under way come first.
@@ -180,11 +167,9 @@ impl<'a> Put<'a> {
     }
 
     async fn begin(&mut self) -> Result<Vec<Vec<u8>>, CopyError> {
-        let mut hello = BytesMut::new();
-        hello.put_u32(5);
-        hello.put_u8(INIT);
-        hello.put_u32(3);
-        self.push(hello.freeze()).await?;
+        let mut hello = RequestWriter::default();
+        hello.init();
+        self.push(hello.take()).await?;
         match self.answer().await?.1 {
             CopyAnswer::Version(extensions) => Ok(extensions),
             _ => Err(CopyError::Protocol),
@@ -193,8 +178,8 @@ impl<'a> Put<'a> {
 
     /// Returns the mode of the file that is there.
     async fn present_mode(&mut self, path: &str) -> Result<Option<u32>, CopyError> {
-        let stat = request(STAT, |to| string(to, path.as_bytes()));
-        match self.ask(stat).await? {
+        let stat = SftpRequest::Stat(path.as_bytes());
+        match self.ask(&stat).await? {
             CopyAnswer::Attributes(Some(mode)) if mode & FILE_TYPE == FOLDER => {
                 Err(CopyError::Folder)
             }
@@ -216,24 +201,18 @@ impl<'a> Put<'a> {
         temporary: bool,
     ) -> Result<(), CopyError> {
         let beside = beside(path)?;
-        let open = request(OPEN, |to| {
-            string(to, beside.as_bytes());
-            to.put_u32(NEW_FILE);
-            let flag = |given, flag| if given { flag } else { 0 };
-            to.put_u32(flag(mode.is_some(), ATTR_MODE) | flag(temporary, ATTR_EXTENDED));
+        let open = SftpRequest::Open {
+            path: beside.as_bytes(),
+            flags: NEW_FILE,
             // What replaces a secret is none for anybody else meanwhile.
-            if let Some(mode) = mode {
-                to.put_u32(mode);
-            }
-            if temporary {
-                to.put_u32(1);
-                string(to, TEMPORARY);
-                string(to, b"");
-            }
-        });
+            attributes: Attributes {
+                temporary,
+                ..attributes(mode)
+            },
+        };
         // It may be there before its answer is here.
-        self.beside = Some(beside);
-        match self.ask(open).await? {
+        self.beside = Some(beside.clone());
+        match self.ask(&open).await? {
             CopyAnswer::Handle(handle) => self.handle = Some(handle),
             CopyAnswer::Status(code, text) => {
                 self.beside = None;
@@ -257,12 +236,12 @@ impl<'a> Put<'a> {
             if at < length && under_way < COPY_PACKETS {
                 let data = self.copy.file.read(at, COPY_PACKET).await;
                 let data = data?;
-                let write = request(WRITE, |to| {
-                    string(to, &handle);
-                    to.put_u64(at);
-                    string(to, &data);
-                });
-                self.send(write).await?;
+                let write = SftpRequest::Write {
+                    handle: &handle,
+                    offset: at,
+                    data: &data,
+                };
+                self.send(&write).await?;
                 at += data.len() as u64;
                 under_way += 1;
                 continue;
@@ -283,7 +262,11 @@ impl<'a> Put<'a> {
     }
 
     /// Asks for what is answered by a status alone.
-    async fn done(&mut self, request: CopyRequest, what: &'static str) -> Result<(), CopyError> {
+    async fn done(
+        &mut self,
+        request: &SftpRequest<'_>,
+        what: &'static str,
+    ) -> Result<(), CopyError> {
         match self.ask(request).await? {
             CopyAnswer::Status(OK, _) => Ok(()),
             CopyAnswer::Status(code, text) => Err(CopyError::Refused { what, code, text }),
@@ -291,7 +274,7 @@ impl<'a> Put<'a> {
         }
     }
 
-    async fn ask(&mut self, request: CopyRequest) -> Result<CopyAnswer, CopyError> {
+    async fn ask(&mut self, request: &SftpRequest<'_>) -> Result<CopyAnswer, CopyError> {
         let id = self.send(request).await?;
         match self.answer().await? {
             (answered, answer) if answered == id => Ok(answer),
@@ -299,15 +282,15 @@ impl<'a> Put<'a> {
         }
     }
 
-    async fn send(&mut self, request: CopyRequest) -> Result<u32, CopyError> {
+    async fn send(&mut self, request: &SftpRequest<'_>) -> Result<u32, CopyError> {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
-        self.push(request(id)).await?;
+        self.push(request.packet(id)).await?;
         Ok(id)
     }
 
-    async fn push(&mut self, packet: Bytes) -> Result<(), CopyError> {
-        let pushed = self.sender.push(Input::Data(packet)).await;
+    async fn push(&mut self, packet: Vec<u8>) -> Result<(), CopyError> {
+        let pushed = self.sender.push(Input::Data(packet.into())).await;
         pushed.map_err(|_| CopyError::Lost)
     }
 
@@ -342,6 +325,14 @@ fn status(code: u32, text: &str) -> String {
         (PERMISSION_DENIED, _) => "permission denied".to_owned(),
         (code, "") => format!("status {code}"),
         (_, text) => text.to_owned(),
+    }
+}
+
+/// Returns the attributes that give a file this mode.
+fn attributes(mode: Option<u32>) -> Attributes {
+    Attributes {
+        permissions: mode,
+        ..Attributes::default()
     }
 }
 

@@ -1,16 +1,9 @@
-//! Requests of SFTP as they are sent, and answers as they are read.
+//! Answers of SFTP as they are read.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use holdfast_protocol::escape::EscapedBytes;
+use holdfast_protocol::sftp::Attributes;
 use holdfast_protocol::sftp::kind::{ATTRS, HANDLE, STATUS, VERSION};
 use holdfast_protocol::sftp::stream::SeenPacket;
-
-const ATTR_SIZE: u32 = 1;
-
-const ATTR_OWNER: u32 = 2;
-
-/// The flag of a mode among the attributes.
-pub(super) const ATTR_MODE: u32 = 4;
 
 /// An answer, as far as it is of use.
 pub(super) enum CopyAnswer {
@@ -20,30 +13,6 @@ pub(super) enum CopyAnswer {
     Attributes(Option<u32>),
     /// The names of extensions.
     Version(Vec<Vec<u8>>),
-}
-
-/// A packet that lacks its number.
-pub(super) type CopyRequest = Box<dyn FnOnce(u32) -> Bytes + Send>;
-
-/// Returns a request of this kind, with what follows its number.
-pub(super) fn request(kind: u8, body: impl FnOnce(&mut BytesMut)) -> CopyRequest {
-    let mut rest = BytesMut::new();
-    body(&mut rest);
-    Box::new(move |id| {
-        let mut packet = BytesMut::with_capacity(9 + rest.len());
-        // No packet is larger than a path twice, or a piece of a file.
-        packet.put_u32(u32::try_from(5 + rest.len()).unwrap_or(u32::MAX));
-        packet.put_u8(kind);
-        packet.put_u32(id);
-        packet.extend_from_slice(&rest);
-        packet.freeze()
-    })
-}
-
-/// Adds bytes with their length before them.
-pub(super) fn string(to: &mut BytesMut, bytes: &[u8]) {
-    to.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-    to.extend_from_slice(bytes);
 }
 
 /// Reads an answer; `None`: it is no answer that anybody asked for.
@@ -68,18 +37,8 @@ pub(super) fn read(packet: &SeenPacket<'_>) -> Option<(u32, CopyAnswer)> {
         }
         HANDLE => CopyAnswer::Handle(fields.string()?.to_vec()),
         ATTRS => {
-            let flags = fields.number()?;
-            if flags & ATTR_SIZE != 0 {
-                fields.skip(8)?;
-            }
-            if flags & ATTR_OWNER != 0 {
-                fields.skip(8)?;
-            }
-            let mode = match flags & ATTR_MODE {
-                0 => None,
-                _ => Some(fields.number()?),
-            };
-            CopyAnswer::Attributes(mode)
+            let attributes = Attributes::take(&mut fields)?;
+            CopyAnswer::Attributes(attributes.permissions)
         }
         _ => return None,
     };

@@ -22,9 +22,9 @@ use bytes::{Bytes, BytesMut};
 use holdfast_protocol::limits::{MAX_SFTP_OPEN, MAX_SFTP_PREFIX};
 use holdfast_protocol::sftp::cut::{FilterStep, PacketFilter, PacketHead};
 use holdfast_protocol::sftp::kind::{
-    CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, STATUS, VERSION, WRITE,
+    CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, READ, VERSION, WRITE,
 };
-use holdfast_protocol::sftp::{SftpFields, WRITING};
+use holdfast_protocol::sftp::{Attributes, Code, SftpAnswers, SftpFields, WRITING};
 use tokio::sync::Notify;
 
 use self::reads::{Guess, forget};
@@ -202,7 +202,8 @@ impl AheadState {
                 let flags = fields.number().filter(|flags| flags & WRITING != 0)?;
                 // It may be cut off by that, or made.
                 forget(&mut self.guesses, |_| true);
-                let how = (flags, fields.rest());
+                let attributes = Attributes::take(&mut fields)?;
+                let how = (flags, attributes);
                 let (asked, answer) = self.puts.open(id, first, how, number)?;
                 self.for_client.extend_from_slice(&answer);
                 self.next_number();
@@ -383,8 +384,9 @@ fn numbered(mut packet: Vec<u8>, id: u32) -> Vec<u8> {
 
 /// Returns the answer that all is well.
 fn well(id: u32) -> Vec<u8> {
-    let (head, rest) = ([0, 0, 0, 24, STATUS], b"\0\0\0\0\0\0\0\x07Success\0\0\0\0");
-    [&head[..], &id.to_be_bytes(), rest].concat()
+    let mut answers = SftpAnswers::default();
+    answers.status(id, Code::Ok, "Success");
+    answers.take()
 }
 
 #[cfg(test)]

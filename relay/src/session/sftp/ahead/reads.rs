@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::BufMut as _;
 use holdfast_protocol::limits::{MAX_SFTP_HANDLE, MAX_SFTP_OPEN};
-use holdfast_protocol::sftp::kind::{DATA, READ};
+use holdfast_protocol::sftp::SftpRequest;
+use holdfast_protocol::sftp::kind::DATA;
 use tokio::time::Instant;
 
 use super::{AheadState, FIRST_GUESS, fields, numbered};
@@ -125,14 +125,12 @@ impl AheadState {
         }
         let id = FIRST_GUESS | self.count;
         self.next_number();
-        let to = &mut self.for_device;
-        to.put_u32(u32::try_from(21 + handle.len()).unwrap_or(u32::MAX));
-        to.put_u8(READ);
-        to.put_u32(id);
-        to.put_u32(u32::try_from(handle.len()).unwrap_or(u32::MAX));
-        to.put_slice(&handle);
-        to.put_u64(offset);
-        to.put_u32(length);
+        let read = SftpRequest::Read {
+            handle: &handle,
+            offset,
+            length,
+        };
+        self.for_device.extend_from_slice(&read.packet(id));
         self.guesses.push_back(Guess {
             id,
             handle,

@@ -2,7 +2,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use holdfast_protocol::limits::MAX_SFTP_HANDLE as MAX_HANDLE;
-use holdfast_protocol::sftp::kind::{DATA, WRITE};
+use holdfast_protocol::sftp::SftpRequest;
+use holdfast_protocol::sftp::kind::{DATA, STATUS, WRITE};
 
 use super::*;
 use crate::session::limits::{MAX_SFTP_GUESSES, SFTP_GUESS_LIFE};
@@ -23,20 +24,25 @@ pub(in crate::session::sftp) fn string(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn open(id: u32, flags: u32) -> Vec<u8> {
-    packet(
-        OPEN,
-        id,
-        &[&string(b"/file"), &flags.to_be_bytes(), &[0; 4]],
-    )
+    let open = SftpRequest::Open {
+        path: b"/file",
+        flags,
+        attributes: Attributes::default(),
+    };
+    open.packet(id)
 }
 
 pub(in crate::session::sftp) fn read(id: u32, handle: &[u8], offset: u64, length: u32) -> Vec<u8> {
-    let (offset, length) = (offset.to_be_bytes(), length.to_be_bytes());
-    packet(READ, id, &[&string(handle), &offset, &length])
+    let read = SftpRequest::Read {
+        handle,
+        offset,
+        length,
+    };
+    read.packet(id)
 }
 
 pub(in crate::session::sftp) fn close(id: u32, handle: &[u8]) -> Vec<u8> {
-    packet(CLOSE, id, &[&string(handle)])
+    SftpRequest::Close(handle).packet(id)
 }
 
 pub(in crate::session::sftp) fn handle(id: u32, handle: &[u8]) -> Vec<u8> {

@@ -17,11 +17,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_protocol::sftp::SftpFields;
 use holdfast_protocol::sftp::cut::PacketHead;
 use holdfast_protocol::sftp::kind::{
-    CLOSE, EXTENDED, FSETSTAT, HANDLE, OPEN, OPEN_AS, RELEASE, STATUS, WRITE,
+    CLOSE, EXTENDED, FSETSTAT, HANDLE, LIMITS, OPEN, OPEN_AS, RELEASE, STATUS, WRITE,
 };
+use holdfast_protocol::sftp::{Attributes, SftpAnswers, SftpFields, SftpRequest};
 
 use crate::session::limits::{MAX_SFTP_NAMED, MAX_SFTP_SMALL};
 
@@ -139,7 +139,7 @@ impl Puts {
 
     /// Notes an extended request.
     pub(super) fn extended(&mut self, name: &[u8]) {
-        self.asked_limits |= name == b"limits@openssh.com";
+        self.asked_limits |= name == LIMITS;
         // Who names handles as well would use ours.
         self.opens &= name != OPEN_AS;
     }
@@ -149,7 +149,7 @@ impl Puts {
         &mut self,
         id: u32,
         path: &[u8],
-        (flags, attributes): (u32, &[u8]),
+        (flags, attributes): (u32, Attributes),
         number: u32,
     ) -> Option<(Vec<u8>, Vec<u8>)> {
         let has_room = self.files.len() < MAX_SFTP_NAMED && self.opening.len() < MAX_SFTP_NAMED;
@@ -163,21 +163,18 @@ impl Puts {
             return None;
         }
         let name = self.name.to_be_bytes();
-        let asked = packet(
-            EXTENDED,
-            number,
-            &[
-                &string(OPEN_AS),
-                &string(&name),
-                &string(path),
-                &flags.to_be_bytes(),
-                attributes,
-            ],
-        );
+        let asked = SftpRequest::OpenAs {
+            handle: &name,
+            path,
+            flags,
+            attributes,
+        };
+        let mut answer = SftpAnswers::default();
+        answer.handle(id, &name);
         self.opening.insert(number);
         self.files.insert(self.name, File::default());
         self.name += 1;
-        Some((asked, packet(HANDLE, id, &[&string(&name)])))
+        Some((asked.packet(number), answer.take()))
     }
 
     /// Handles another request for a file. Returns what goes to the device behind that, by this number.
@@ -196,11 +193,7 @@ impl Puts {
             name,
             stage: PutStage::Asked,
         });
-        Some(packet(
-            EXTENDED,
-            number,
-            &[&string(RELEASE), &string(handle)],
-        ))
+        Some(SftpRequest::Release(handle).packet(number))
     }
 
     /// Handles the close of a file, which the device closes too: asked by `number`, if it was asked before.
@@ -312,15 +305,6 @@ fn name(handle: &[u8]) -> Option<u32> {
 /// Returns a status that all went well.
 fn is_well(kind: u8, packet: &[u8]) -> bool {
     kind == STATUS && packet.get(9..13) == Some(&[0; 4])
-}
-
-fn string(bytes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    [&length.to_be_bytes(), bytes].concat()
-}
-
-fn packet(kind: u8, id: u32, fields: &[&[u8]]) -> Vec<u8> {
-    string(&[&[kind][..], &id.to_be_bytes(), &fields.concat()].concat())
 }
 
 #[cfg(test)]

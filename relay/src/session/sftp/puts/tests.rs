@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::sftp::ahead::tests as ahead;
 use crate::session::sftp::ahead::tests::{GUESS, Talk, close, handle, packet, status, string};
 use holdfast_protocol::sftp::kind::VERSION;
 
@@ -11,37 +12,52 @@ use holdfast_protocol::sftp::kind::VERSION;
 const SFTP: u32 = 0x1a;
 const SCP: u32 = 0x0a;
 
-const MODE: [u8; 8] = [0, 0, 0, 4, 0, 0, 1, 0o244];
+/// Returns the attributes of a file that is put.
+fn mode() -> Attributes {
+    Attributes {
+        permissions: Some(0o644),
+        ..Attributes::default()
+    }
+}
 
 fn open(id: u32, path: &[u8], flags: u32) -> Vec<u8> {
-    let flags = flags.to_be_bytes();
-    packet(OPEN, id, &[&string(path), &flags, &MODE])
+    let open = SftpRequest::Open {
+        path,
+        flags,
+        attributes: mode(),
+    };
+    open.packet(id)
 }
 
 fn open_as(number: u32, name: u32, path: &[u8], flags: u32) -> Vec<u8> {
-    let (extension, name) = (string(OPEN_AS), string(&name.to_be_bytes()));
-    let flags = flags.to_be_bytes();
-    packet(
-        EXTENDED,
-        number,
-        &[&extension, &name, &string(path), &flags, &MODE],
-    )
+    let open = SftpRequest::OpenAs {
+        handle: &name.to_be_bytes(),
+        path,
+        flags,
+        attributes: mode(),
+    };
+    open.packet(number)
 }
 
 fn write(id: u32, handle: &[u8]) -> Vec<u8> {
-    packet(WRITE, id, &[&string(handle), &[0; 8], &string(b"data")])
+    let write = SftpRequest::Write {
+        handle,
+        offset: 0,
+        data: b"data",
+    };
+    write.packet(id)
 }
 
 fn attributes(id: u32, handle: &[u8]) -> Vec<u8> {
-    packet(FSETSTAT, id, &[&string(handle), &MODE])
+    SftpRequest::Fsetstat(handle, mode()).packet(id)
 }
 
 fn release(number: u32, handle: &[u8]) -> Vec<u8> {
-    packet(EXTENDED, number, &[&string(RELEASE), &string(handle)])
+    SftpRequest::Release(handle).packet(number)
 }
 
 fn limits(id: u32) -> Vec<u8> {
-    packet(EXTENDED, id, &[&string(b"limits@openssh.com")])
+    SftpRequest::Limits.packet(id)
 }
 
 fn version(extensions: &[&[u8]]) -> Vec<u8> {
@@ -389,7 +405,7 @@ impl Device {
                     _ => status(id, 4),
                 };
             }
-            (EXTENDED, _) => return super::packet(201, id, &[&[0; 32]]),
+            (EXTENDED, _) => return ahead::packet(201, id, &[&[0; 32]]),
             _ => return status(id, self.on_handle(packet[0], &first, fields)),
         };
         let is_bad = path.ends_with(b"!");
