@@ -160,19 +160,28 @@ fn exit_codes_tell_done_refused_and_usage_apart() {
 fn without_a_state_every_admin_command_says_how_to_get_one() {
     let root = tempfile::tempdir().unwrap();
     let none = root.path().join("none");
-    for command in [
-        &["devices"] as &[&str],
-        &["user", "ls"],
-        &["token", "create"],
-        &["ssh-config"],
-    ] {
-        let output = relay(command, &none, "");
-        assert!(
-            refused(&output).contains("start `relay serve --state"),
-            "{}",
-            err(&output)
-        );
-    }
+    // Each waits for a first start that may be under way, and says so: side by side.
+    std::thread::scope(|scope| {
+        for command in [
+            &["devices"] as &[&str],
+            &["user", "ls"],
+            &["token", "create"],
+            &["ssh-config"],
+        ] {
+            let none = &none;
+            scope.spawn(move || {
+                let output = relay(command, none, "");
+                assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+                let lines: Vec<&str> = err(&output).lines().collect();
+                assert!(
+                    lines.len() == 2
+                        && lines[0].starts_with("waiting up to 5 s for `relay serve`")
+                        && lines[1].contains("start `relay serve --state"),
+                    "{lines:?}"
+                );
+            });
+        }
+    });
     assert!(!none.exists());
 }
 
@@ -434,9 +443,9 @@ fn doctor_says_it_when_the_state_cannot_even_be_opened() {
     assert_eq!((found.status.code(), err(&found)), (Some(1), ""));
     let rows: Value = serde_json::from_str(out(&found)).unwrap();
     assert_eq!(rows[0]["level"], "problem");
-    let message = rows[0]["message"].as_str().unwrap();
+    let [message, remedy] = ["message", "remedy"].map(|field| rows[0][field].as_str().unwrap());
     assert!(
-        message.contains("0755") && message.contains("chmod"),
-        "{message}"
+        message.contains("0755") && remedy.contains("chmod"),
+        "{message}: {remedy}"
     );
 }
