@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use holdfast_protocol::escape::OneLine;
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::token::is_address;
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use thiserror::Error;
 
 use self::file::{ConfigFile, read_file};
 use crate::audit::AuditSettings;
-use crate::config::limits::LOGIN_GRACE;
+use crate::config::limits::{LOGIN_GRACE, MAX_SHOWN_VALUE};
 use crate::recording::RecordingSettings;
 use crate::tunnel::clones::OnClone;
 
@@ -236,6 +237,33 @@ pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
         .map_or(1, |head| head.matches('\n').count() + 1);
     let message = error.message().replace('\n', " ");
     format!("line {line}: {message}")
+}
+
+/// Returns [`one_line`] with the key and the value that the error is about.
+fn quoted(text: &str, error: &toml::de::Error) -> String {
+    let sentence = one_line(text, error);
+    match value_at(text, error) {
+        Some(value) => format!("{sentence}; it has `{value}`"),
+        None => sentence,
+    }
+}
+
+/// Returns the key and the value that the error is about, if it is about a value and that is on one line.
+fn value_at(text: &str, error: &toml::de::Error) -> Option<String> {
+    let span = error.span()?;
+    let head = text.get(..span.start)?;
+    let begin = head.rfind('\n').map_or(0, |end| end + 1);
+    let key = text.get(begin..span.start)?;
+    let value = text.get(span)?;
+    // A span at the key is about the key, which the error names.
+    let is_value = key.trim_end().ends_with('=') && !value.is_empty() && !value.contains('\n');
+    is_value.then(|| {
+        let shown: String = format!("{key}{value}")
+            .chars()
+            .take(MAX_SHOWN_VALUE)
+            .collect();
+        OneLine(shown.trim_start()).to_string()
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_protocol::ids::ClusterFingerprint;
 use holdfast_protocol::recording::seal::RecordingSecret;
-use russh::keys::PrivateKey;
+use russh::keys::{PrivateKey, PublicKey};
 
 pub(crate) use error::StateError;
 pub(crate) use fingerprints::KeyFingerprint;
@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub ssh_host: PrivateKey,
     /// The one that follows it, while it is being replaced.
     pub ssh_host_next: Option<PrivateKey>,
+    /// The one before it, if the relay has not started since it was replaced: clients are shown this one until then.
+    pub ssh_host_served: Option<PublicKey>,
     /// Certifies the host keys that the relay shows in a device's name.
     pub ssh_ca: PrivateKey,
     /// Makes QUIC's stateless resets, so that they hold over a restart.
@@ -111,7 +113,8 @@ impl State {
             files::remove(&first_start)?;
         }
         make_recording_key(dir)?;
-        let state = Self::read(dir, Some(lock))?;
+        let mut state = Self::read(dir, Some(lock))?;
+        state.ssh_host_served = None;
         let next = state.ssh_host_next.as_ref();
         let keys: Vec<_> = [&state.ssh_host].into_iter().chain(next).collect();
         state.tell_ssh(&keys)?;
@@ -188,8 +191,10 @@ impl State {
             });
         }
         let ssh_host = keys::read_ssh(&dir.join(SSH_HOST_KEY))?;
+        let next = host_key::read_next(dir, &ssh_host)?;
         Ok(Self {
-            ssh_host_next: host_key::read_next(dir, &ssh_host)?,
+            ssh_host_served: host_key::read_served(dir, ssh_host.public_key(), next.as_ref()),
+            ssh_host_next: next,
             ssh_host,
             cluster: keys::read_signing(&dir.join(CLUSTER_KEY))?,
             tunnel: keys::read_signing(&dir.join(TUNNEL_KEY))?,

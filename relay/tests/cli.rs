@@ -426,6 +426,13 @@ fn the_ssh_config_has_a_form_for_each_client() {
         ansible.contains("ansible_user=pi+kitchen-cam ansible_remote_tmp=$HOME/.ansible/tmp"),
         "{ansible}"
     );
+    // The device of the example is none of the fleet.
+    let example = ansible.lines().filter(|line| line.contains("kitchen-cam"));
+    assert!(example.clone().count() >= 2, "{ansible}");
+    assert!(
+        example.clone().all(|line| line.starts_with('#')),
+        "{ansible}"
+    );
 
     let output = fixture.relay(&["ssh-config", "--for", "telnet"]);
     assert_eq!(output.status.code(), Some(2));

@@ -140,7 +140,7 @@ fn a_fleet_is_run_from_afar() {
         .ok();
     assert_eq!(output.out(), "here\n");
     // A path means a file of the operator's machine, which the relay does not see; its own it keeps.
-    let refused = ask(&bob, "user add eve --key /etc/hostname").exits(1);
+    let refused = ask(&bob, "user add eve --key /etc/hostname").exits(2);
     refused.says("over ssh, keys come by stdin");
 }
 

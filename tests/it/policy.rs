@@ -268,7 +268,7 @@ fn policy_is_applied_and_exported_in_cli_and_console() {
         "{bad}"
     );
     console(&format!("apply -f {file}"), "")
-        .exits(1)
+        .exits(2)
         .says("over ssh, the file comes by stdin");
     let alone = console("apply -f - --prune", "[users.bob]\n").exits(1);
     alone.says("no user could administer the relay over ssh any more");

@@ -67,6 +67,11 @@ macro_rules! command_tree {
                 match self { $(Self::$name(args) => args.wants_stdin(),)+ }
             }
 
+            /// Returns whether it names a file, which over ssh has to come on stdin.
+            fn names_file(&self) -> bool {
+                match self { $(Self::$name(args) => args.names_file(),)+ }
+            }
+
             /// Returns the most bytes that it takes from stdin. One byte more has a longer input refused.
             pub(crate) fn max_input(&self) -> usize {
                 match self { $(Self::$name(_) => <$args as Command>::MAX_INPUT,)+ }
@@ -165,7 +170,11 @@ pub(crate) async fn run(
     // What goes on for long changes nothing: what others changed meanwhile is theirs to wait for.
     let changes_nothing = command.streams();
     let is_deed = command.is_deed();
-    let failed = command.failure_code();
+    let failed = match caller {
+        // Of these words nothing could be done, whatever there is.
+        Caller::User(_) if command.names_file() && permit(caller, &command).is_ok() => USAGE,
+        _ => command.failure_code(),
+    };
     let done = async {
         let before = context.store.access_version().await?;
         let Done {

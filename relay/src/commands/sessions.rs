@@ -122,8 +122,7 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     sessions.sort_by_key(|session| (session.started, session.id.0));
     let own = caller.user().map(|user| &user.name);
     let own_id = caller.user().map(|user| user.id);
-    let kill = args.is_deed();
-    let all = caller.may(Ability::Admin) || (!kill && caller.may(Ability::Review));
+    let all = caller.may(Ability::Admin) || caller.may(Ability::Review);
     let is_own = |session: &Listed| session.user_id.is_some() && session.user_id == own_id;
     sessions.retain(|session| all || is_own(session));
     let listing = match args.command {
@@ -131,6 +130,15 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
         Some(SessionsCommand::Ls(listing)) => listing,
         Some(SessionsCommand::Kill { id, message }) => {
             let session = find(&sessions, &id)?;
+            if let Some(name) = own
+                && !caller.may(Ability::Admin)
+                && !is_own(session)
+            {
+                return Err(Failure(format!(
+                    "user \"{name}\" may not end the session of another user: it needs the ability {}; ask an admin, and see `whoami`",
+                    Ability::Admin.as_str()
+                )));
+            }
             let asked = Kill {
                 session: session.id,
                 message,
@@ -167,7 +175,13 @@ impl SessionListing {
         context: &Context,
     ) -> Result<(), Failure> {
         if let Some(user) = &self.user {
-            sessions.retain(|session| session.user.as_str() == user);
+            let is_theirs = |session: &Listed| session.user.as_str() == user;
+            // Who sees only their own sessions does not hear here which users there are.
+            let may_know = caller.may(Ability::Admin) || caller.may(Ability::Review);
+            if may_know && !sessions.iter().any(is_theirs) {
+                known_user(user, context).await?;
+            }
+            sessions.retain(is_theirs);
         }
         if let Some(name) = &self.device {
             let device = devices::find(caller, context, name).await?.id;
@@ -234,6 +248,21 @@ impl From<(RelayId, ConsoleRow)> for Listed {
             started: row.started,
             traffic: row.traffic,
         }
+    }
+}
+
+/// Checks that there is such a user.
+async fn known_user(text: &str, context: &Context) -> Result<(), Failure> {
+    let found = match UserName::new(text) {
+        Ok(name) => context.store.user(&name).await?,
+        Err(_) => None,
+    };
+    match found {
+        Some(_) => Ok(()),
+        None => Err(Failure(format!(
+            "no user \"{}\": see `relay user ls`",
+            Escaped(text)
+        ))),
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use holdfast_protocol::identity::release::ReleaseKey;
 use serde::Deserialize;
 
-use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, one_line};
+use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, quoted};
 use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
-use crate::config::limits::MAX_PENALTY_EXEMPT;
+use crate::config::limits::{MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MIN_LOGIN_GRACE};
 use crate::model::form::{size, text};
 use crate::model::invalid::Invalid;
-use crate::model::lock::network;
+use crate::model::lock::{network, with_excess_bits};
 use crate::recording::RecordingSettings;
 use crate::recording::limits::EXPECT_WITHIN;
 use crate::recording::objects::backend::{Bucket, StorageBackend};
@@ -34,6 +34,7 @@ pub(super) struct ConfigFile {
     #[serde(default, deserialize_with = "public_host")]
     pub(super) public: Option<PublicHost>,
     pub(super) drain_grace: Option<HumanDuration>,
+    #[serde(default, deserialize_with = "login_grace")]
     pub(super) login_grace: Option<HumanDuration>,
     #[serde(default)]
     pub(super) penalty_exempt: Vec<String>,
@@ -200,6 +201,12 @@ pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, Invalid> {
     }
     let network = |text: &String| {
         let shown = Escaped(text);
+        if let Some(network) = with_excess_bits(text) {
+            return Err(format!(
+                "penalty_exempt: \"{shown}\" has bits beyond its prefix: write {network}"
+            )
+            .into());
+        }
         match network(text) {
             Some(IpNet::V6(long)) if long.prefix_len() > 64 => Err(format!(
                 "penalty_exempt: \"{shown}\" is longer than a /64, and a /64 counts as one source: name the /64"
@@ -224,6 +231,20 @@ impl<'de> Deserialize<'de> for HumanDuration {
         let wrong = |_| serde::de::Error::custom("expected a duration like \"5s\" or \"1m\"");
         humantime::parse_duration(&text).map(Self).map_err(wrong)
     }
+}
+
+/// Returns a time in which a client can log in, and which does not keep the place of one that never does.
+fn login_grace<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<HumanDuration>, D::Error> {
+    let span = HumanDuration::deserialize(from)?;
+    if (MIN_LOGIN_GRACE..=MAX_LOGIN_GRACE).contains(&span.0) {
+        return Ok(Some(span));
+    }
+    let (least, most) = (MIN_LOGIN_GRACE.as_secs(), MAX_LOGIN_GRACE.as_secs());
+    Err(serde::de::Error::custom(format!(
+        "expected {least}s to {most}s: in less a client cannot log in, and for more one that never does keeps a place"
+    )))
 }
 
 fn ssh_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
@@ -271,6 +292,6 @@ pub(super) fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
     })?;
     toml::from_str(&text).map_err(|error| ConfigError::Parse {
         file: path.to_owned(),
-        problem: one_line(&text, &error),
+        problem: quoted(&text, &error),
     })
 }

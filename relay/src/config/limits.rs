@@ -6,5 +6,15 @@ use std::time::Duration;
 /// `LoginGraceTime` is 120 s; a machine needs one).
 pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 
+/// The least that `login_grace` may be: in less, a client far away cannot log in, and nothing is left to mend it over.
+pub(crate) const MIN_LOGIN_GRACE: Duration = Duration::from_secs(1);
+
+/// The most that `login_grace` may be: five times what OpenSSH's server grants. A client that does not log in keeps one
+/// of the few places for connections for so long.
+pub(crate) const MAX_LOGIN_GRACE: Duration = Duration::from_secs(600);
+
 /// Networks in `penalty_exempt`.
 pub(crate) const MAX_PENALTY_EXEMPT: usize = 256;
+
+/// Characters of a line of the configuration in an error about its value: enough to find it.
+pub(crate) const MAX_SHOWN_VALUE: usize = 120;

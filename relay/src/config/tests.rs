@@ -58,6 +58,10 @@ fn exempt_networks_are_checked() {
     for (networks, problem) in [
         ("[\"the office\"]", "is not an address or network"),
         ("[\"2001:db8::1\"]", "is longer than a /64"),
+        (
+            "[\"10.0.0.1/8\"]",
+            "\"10.0.0.1/8\" has bits beyond its prefix: write 10.0.0.0/8",
+        ),
         (&many, "has 257 networks; the maximum is 256"),
     ] {
         let error = exempt(networks).unwrap_err();
@@ -139,6 +143,35 @@ fn addresses_and_spans_are_refused_with_what_was_expected() {
     ] {
         let error = load(bad).unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_error_about_a_value_quotes_its_line() {
+    for (bad, quoted) in [
+        ("drain_grace = \"5\"", "; it has `drain_grace = \"5\"`"),
+        ("  ssh = \"x\" # mine", "; it has `ssh = \"x\"`"),
+        ("[audit]\nkeep = 400", "; it has `keep = 400`"),
+    ] {
+        let error = load(bad).unwrap_err();
+        assert!(error.ends_with(quoted), "{error}");
+    }
+    let long = load(&format!("drain_grace = \"{}\"", "x".repeat(1_000))).unwrap_err();
+    assert!(long.len() < 400, "{long}");
+    // Of an unknown field the value may be a secret.
+    let unknown = load("secret = \"x\"").unwrap_err();
+    assert!(!unknown.contains("it has"), "{unknown}");
+}
+
+#[test]
+fn time_to_log_in_is_bounded() {
+    for (span, seconds) in [("1s", 1), ("10m", 600)] {
+        let config = load(&format!("login_grace = \"{span}\"")).unwrap();
+        assert_eq!(config.login_grace, Duration::from_secs(seconds));
+    }
+    for span in ["0s", "999ms", "601s", "999999h"] {
+        let error = load(&format!("login_grace = \"{span}\"")).unwrap_err();
+        assert!(error.contains("line 1: expected 1s to 600s: "), "{error}");
     }
 }
 

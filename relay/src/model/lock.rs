@@ -153,6 +153,14 @@ pub(crate) fn network(text: &str) -> Option<IpNet> {
     }
 }
 
+/// Returns what a network should be written as, if the text has bits beyond its prefix: a slip of the pen that may mean
+/// far more than the one address.
+#[must_use]
+pub(crate) fn with_excess_bits(text: &str) -> Option<IpNet> {
+    let network = text.parse::<IpNet>().ok()?;
+    (network != network.trunc()).then(|| network.trunc())
+}
+
 /// The user who made it, for a sentence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct By<'a>(pub Option<&'a UserName>);

@@ -16,6 +16,7 @@ use crate::session::registry::LiveSession;
 use crate::session::registry::console::ConsoleStream;
 use crate::session::registry::destination::{Destination, Endpoint};
 use crate::session::sftp::Booked;
+use crate::store::Device;
 
 /// The way that the beginning of a forward was reported, if there was one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,10 +174,15 @@ impl Report {
         &self,
         client: &Client,
         target: &SshTarget,
+        device: Option<&Device>,
         reason: &Refusal,
     ) {
         info!(client = %client.address, ?target, %reason, "session rejected");
         let event = Event::new(EventKind::SessionRejected).refused(reason.to_string());
+        let event = match device {
+            Some(device) => event.device(device),
+            None => event,
+        };
         self.audit.note_refusal(on(client, target, event)).await;
     }
 

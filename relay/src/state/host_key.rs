@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use russh::keys::PrivateKey;
+use russh::keys::{PrivateKey, PublicKey};
 
-use super::{SSH_HOST_KEY, State, StateError, files, keys};
+use super::{KNOWN_HOSTS, SSH_HOST_KEY, State, StateError, files, keys};
 
 /// The key that follows the present one.
 const SSH_HOST_KEY_NEXT: &str = "ssh_host_ed25519_key.next";
@@ -59,9 +59,27 @@ impl State {
         // Cut short here, both files hold the same key, and the one that is left over is not read.
         files::remove(&path)?;
         self.tell_ssh(&[&next, &self.ssh_host])?;
+        self.ssh_host_served = Some(self.ssh_host.public_key().clone());
         self.ssh_host = next;
         Ok(true)
     }
+}
+
+/// Returns the key that the relay serves with until its next start, if that is neither the present nor the next one:
+/// `ssh_known_hosts` names it until then.
+pub(super) fn read_served(
+    dir: &Path,
+    present: &PublicKey,
+    next: Option<&PrivateKey>,
+) -> Option<PublicKey> {
+    let known = files::read(&dir.join(KNOWN_HOSTS)).ok()?;
+    let known = String::from_utf8(known).ok()?;
+    let keys = known.lines().filter_map(|line| line.split_once(' '));
+    let mut keys = keys.filter_map(|(_, key)| PublicKey::from_openssh(key).ok());
+    let is_same = |one: &PublicKey, other: &PublicKey| one.key_data() == other.key_data();
+    keys.find(|key| {
+        !is_same(key, present) && !next.is_some_and(|next| is_same(key, next.public_key()))
+    })
 }
 
 /// Reads the next key, if there is one that is not the present one already.

@@ -67,6 +67,17 @@ fn a_refused_session_is_logged_with_the_reason() {
         (&row["outcome"], &row["target"]),
         (&"refused".into(), &"kitchen-cam".into())
     );
+    assert_eq!(row["device"], "kitchen-cam");
+    assert!(row["device_id"].is_string(), "{row}");
+    // A jump's refusal names the device as well, and one to a device that there is not names none.
+    let dave = site.relay.user("dave", &[]);
+    dave.exec(Way::Jump, "kitchen-cam", "true").exits(255);
+    let row = wait_row(&site.relay, "session.rejected", |row| row["user"] == "dave");
+    assert_eq!(row["device"], "kitchen-cam");
+    let erin = site.relay.user("erin", &[]);
+    erin.exec(Way::Direct, "attic-cam", "true").exits(255);
+    let row = wait_row(&site.relay, "session.rejected", |row| row["user"] == "erin");
+    assert!(row["device"].is_null(), "{row}");
     assert!(
         row["reason"]
             .as_str()

@@ -83,6 +83,10 @@ impl Command for Args {
         self.file == "-"
     }
 
+    fn names_file(&self) -> bool {
+        self.file != "-"
+    }
+
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
         run(&self, call.caller, call.context, call.stdin)
             .await

@@ -16,7 +16,7 @@ use crate::commands::call::{Call, Command, Right};
 use crate::commands::limits::MAX_LOCK_MESSAGE;
 use crate::commands::{Caller, Context, Failure, json};
 use crate::model::invalid::Invalid;
-use crate::model::lock::{By, Lock, LockTarget, network};
+use crate::model::lock::{By, Lock, LockTarget, network, with_excess_bits};
 use crate::model::presets;
 use crate::model::role::RoleName;
 use crate::store::{Device, NewLock};
@@ -317,6 +317,12 @@ async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
 }
 
 fn address(text: &str) -> Result<LockTarget, Failure> {
+    if let Some(network) = with_excess_bits(text) {
+        let text = holdfast_protocol::escape::Escaped(text);
+        return Err(Failure(format!(
+            "\"{text}\" has bits beyond its prefix: write {network}"
+        )));
+    }
     let network = network(text).ok_or_else(|| {
         let text = holdfast_protocol::escape::Escaped(text);
         Failure(format!(

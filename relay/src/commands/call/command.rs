@@ -35,6 +35,11 @@ pub(crate) trait Command: clap::Args + Clone {
         false
     }
 
+    /// Returns whether it names a file of the machine that it is typed on, which the relay does not see over ssh.
+    fn names_file(&self) -> bool {
+        false
+    }
+
     /// Returns whether the answer may go on for as long as it is read. Such a command changes nothing, and is listed
     /// and ended as sessions are.
     fn streams(&self) -> bool {

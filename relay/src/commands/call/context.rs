@@ -70,6 +70,8 @@ pub(crate) struct RelayFacts {
     pub(crate) ssh_host: String,
     /// The one that follows it, while it is being replaced.
     pub(crate) ssh_host_next: Option<String>,
+    /// The one before it, which is shown until the relay starts again.
+    pub(crate) ssh_host_served: Option<String>,
     /// The state folder.
     pub(crate) folder: PathBuf,
     /// The recordings, and the keys that open them.
@@ -85,6 +87,7 @@ impl RelayFacts {
             cluster: state.cluster_fingerprint(),
             ssh_ca: line_of(state.ssh_ca.public_key()),
             ssh_host: line_of(state.ssh_host.public_key()),
+            ssh_host_served: state.ssh_host_served.as_ref().map(line_of),
             ssh_host_next: next.map(|key| line_of(key.public_key())),
             folder: state.dir.clone(),
             archive,

@@ -81,7 +81,8 @@ struct ConfigFront {
     /// The line for known_hosts: the relay's own key is certified as well, so who has this line need not hear of
     /// another key.
     authority_line: String,
-    /// The lines for known_hosts: the relay's own key, and the next one, if there is one.
+    /// The lines for known_hosts: the relay's own key, the one that it serves with until its next start, if that is
+    /// another, and the next one, if there is one.
     relay_lines: Vec<String>,
     /// Their fingerprints, as `SHA256:…`.
     fingerprints: Vec<String>,
@@ -119,6 +120,7 @@ impl ConfigFront {
         let facts = &context.facts;
         let keys: Vec<&String> = [&facts.ssh_host]
             .into_iter()
+            .chain(&facts.ssh_host_served)
             .chain(&facts.ssh_host_next)
             .collect();
         let print = |key: &&String| {
@@ -269,12 +271,13 @@ open sftp://pi%2Bkitchen-cam@{host}:{port}/ -hostkey=\"{keys}\" -rawsettings Pin
             "# Holdfast: an inventory for Ansible. The first group goes by the jump: it needs what `ssh-config` prints in
 # ~/.ssh/config, and logs in as usual. The second goes the direct way and needs no configuration of ssh; there the
 # user name is LOGIN+DEVICE, which is no account on the device, so `~` of it leads nowhere: $HOME, which the device
-# sets, names the folder for Ansible's own files.
+# sets, names the folder for Ansible's own files. In both groups is an example, the login pi on kitchen-cam: put a line
+# for each of your devices in its place, without the #; `devices` lists them.
 [fleet]
-kitchen-cam ansible_host=kitchen-cam.{FLEET_DOMAIN} ansible_user=pi
+# kitchen-cam ansible_host=kitchen-cam.{FLEET_DOMAIN} ansible_user=pi
 
 [fleet_direct]
-kitchen-cam-direct ansible_host={host} ansible_port={port} ansible_user=pi+kitchen-cam ansible_remote_tmp=$HOME/.ansible/tmp
+# kitchen-cam-direct ansible_host={host} ansible_port={port} ansible_user=pi+kitchen-cam ansible_remote_tmp=$HOME/.ansible/tmp
 
 [all:vars]
 ansible_ssh_common_args=-o IdentitiesOnly=yes -o ServerAliveInterval={KEEPALIVE_SECONDS}

@@ -178,3 +178,42 @@ async fn only_who_administers_may_and_no_file_of_the_relays_is_read() {
         assert!(said.err.starts_with("over ssh, "), "{line}: {}", said.err);
     }
 }
+
+#[tokio::test]
+async fn replaced_host_key_is_named_beside_the_one_that_is_served() {
+    let mut fixture = Fixture::serving().await;
+    let shown = async |fixture: &mut Fixture| {
+        let state = State::open(&fixture.context.facts.folder).unwrap();
+        let archive = fixture.context.facts.archive.clone();
+        fixture.context.facts = RelayFacts::of(&state, archive);
+        let lines = fixture.ok("ssh-config --known-hosts").await;
+        let keys = lines.lines().filter(|line| !line.starts_with('@'));
+        keys.map(|line| line.split_once(' ').unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let old = shown(&mut fixture).await;
+    fixture.ok("ca host-key rotate").await;
+    let both = shown(&mut fixture).await;
+    assert_eq!((both.len(), &both[0]), (2, &old[0]));
+    let said = fixture.ok("ca host-key rotate --finish").await;
+    assert!(said.contains("from its next start on"), "{said}");
+    assert_eq!(
+        shown(&mut fixture).await,
+        [both[1].as_str(), both[0].as_str()]
+    );
+    let now = fixture.json("ca host-key --json").await;
+    assert_eq!(now["served_public_key"], old[0].as_str());
+    let text = fixture.ok("ca host-key").await;
+    let served = now["served_fingerprint"].as_str().unwrap();
+    let line = format!("shown now      {served}, until the relay is restarted");
+    assert!(text.contains(&line), "{text}");
+    for again in ["ca host-key rotate", "ca host-key rotate --finish"] {
+        let refused = fixture.fails(again).await;
+        assert!(refused.contains("restart the relay first"), "{refused}");
+        assert!(refused.contains(served), "{refused}");
+    }
+    drop(State::create_or_open(&fixture.context.facts.folder).unwrap());
+    assert_eq!(shown(&mut fixture).await, [both[1].as_str()]);
+    assert!(fixture.json("ca host-key --json").await["served_public_key"].is_null());
+    fixture.ok("ca host-key rotate").await;
+}

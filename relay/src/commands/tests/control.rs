@@ -22,7 +22,7 @@ async fn a_lock_is_listed_until_it_is_removed() {
     );
     fixture.ok("lock role operator").await;
     fixture.ok("lock login root").await;
-    let row: Value = fixture.json("lock address 203.0.113.99/24 --json").await;
+    let row: Value = fixture.json("lock address 203.0.113.0/24 --json").await;
     assert_eq!(
         (&row["value"], &row["id"]),
         (&"203.0.113.0/24".into(), &5.into())
@@ -73,6 +73,10 @@ async fn what_is_not_there_is_not_locked() {
     }
     let said = fixture.fails("lock address 203.0.113.256").await;
     assert!(said.contains("is not an address or network"), "{said}");
+    assert_eq!(
+        fixture.fails("lock address 10.0.0.1/8").await,
+        "\"10.0.0.1/8\" has bits beyond its prefix: write 10.0.0.0/8\n"
+    );
     for bad in [
         "lock user alice --message 'two\nlines'".to_owned(),
         format!("lock user alice --message '{}'", "x".repeat(257)),
@@ -112,4 +116,53 @@ async fn without_a_running_relay_no_wait_is_announced() {
     let began = clock::instant();
     fixture.ok("lock ls").await;
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_filter_by_an_unknown_name_says_so() {
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
+    fixture.ok("user add alice --principal alice").await;
+    for known in [
+        "sessions --user alice",
+        "audit --user alice",
+        "audit --user local",
+        "audit --device cam",
+    ] {
+        fixture.ok(known).await;
+    }
+    assert_eq!(
+        fixture.fails("sessions --user alcie").await,
+        "no user \"alcie\": see `relay user ls`\n"
+    );
+    assert_eq!(
+        fixture.fails("audit --user alcie").await,
+        "no user \"alcie\", and no event about one of that name: see `relay user ls`\n"
+    );
+    for device in ["cma", "00000000000000000000000000000000"] {
+        assert_eq!(
+            fixture.fails(&format!("audit --device {device}")).await,
+            format!(
+                "no device \"{device}\", and no event about one of that name: see `relay devices`\n"
+            )
+        );
+    }
+    // What is removed is still in the log.
+    let gone = Event::new(crate::audit::EventKind::UserLogin).user(Actor::by_key("gone", "k"));
+    let entry = fixture.context.audit.entry(gone);
+    let store = &fixture.context.store;
+    store
+        .change(async |tx| {
+            tx.audit(entry);
+            Ok::<_, store::StoreError>(())
+        })
+        .await
+        .unwrap();
+    let rows = fixture.ok("audit --user gone").await;
+    assert_eq!(rows.lines().count(), 2, "{rows}");
+    // Who sees only their own sessions does not hear which users there are.
+    let said = fixture
+        .by(&operator(&["operator"], false), "sessions --user alcie", "")
+        .await;
+    assert_eq!((said.code, said.err.as_str()), (DONE, ""));
 }

@@ -109,6 +109,7 @@ async fn listings_have_the_names_that_people_type() {
             }
         }
     }
+    fixture.ok("user add alice --principal alice").await;
     fixture.ok("sessions ls --device cam --user alice").await;
     fixture
         .ok("recordings list --device cam --state complete")

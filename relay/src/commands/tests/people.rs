@@ -99,12 +99,20 @@ async fn the_console_opens_no_file_of_the_relay() {
         let said = fixture
             .by(&admin, &format!("user add eve --key {file}"), "")
             .await;
-        assert_eq!(said.code, FAILED);
+        assert_eq!(said.code, USAGE);
         assert!(
             said.err.starts_with("over ssh, keys come by stdin"),
             "{}",
             said.err
         );
+    }
+    for line in ["apply -f policy.toml", "ca trust x.pub", "ca revoke x.krl"] {
+        let said = fixture.by(&admin, line, "").await;
+        assert_eq!(said.code, USAGE, "{line}");
+        assert!(said.err.starts_with("over ssh, "), "{}", said.err);
+        // Who may not give the command hears that first.
+        let said = fixture.by(&operator(&["operator"], false), line, "").await;
+        assert_eq!(said.code, FAILED, "{line}");
     }
     let said = fixture.by(&admin, "user add eve --key -", ED25519).await;
     assert_eq!(said.code, DONE);

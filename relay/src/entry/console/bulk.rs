@@ -17,6 +17,9 @@ use crate::session::input::InputReceiver;
 use crate::session::refusal::Refusal;
 use crate::ssh::Front;
 
+/// The refusal of a copy whose file is named: it lies on the operator's machine.
+const FILE_ON_STDIN: &str = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
+
 /// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
 pub(super) async fn run(
     (front, client): (&Front, &BulkCaller),
@@ -53,7 +56,10 @@ pub(super) async fn run(
                     err.flush().await
                 };
                 let _ = timeout(FINAL_STATUS_TIMEOUT, said).await;
-                commands::FAILED
+                match refusal {
+                    Refusal::Command(why) if why == FILE_ON_STDIN => commands::USAGE,
+                    _ => commands::FAILED,
+                }
             }
         }
     };
@@ -110,8 +116,7 @@ async fn cp(
     input: &mut InputReceiver,
 ) -> Result<Result<BulkJob, Refusal>, ClientGone> {
     if args.file != "-" {
-        let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
-        return Ok(Err(Refusal::Command(why.into())));
+        return Ok(Err(Refusal::Command(FILE_ON_STDIN.into())));
     }
     let login = match args.order.login(&subject.user.name) {
         Ok(login) => login,

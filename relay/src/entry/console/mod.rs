@@ -125,7 +125,7 @@ impl Desk<'_> {
                 self.front
                     .sessions
                     .report
-                    .session_rejected(&self.connection.client, &refused, &refusal)
+                    .session_rejected(&self.connection.client, &refused, None, &refusal)
                     .await;
                 let said = async {
                     err.write_all(notice(&refusal.to_string(), "\n").as_bytes())

@@ -97,7 +97,7 @@ impl Sessions {
             Ok(())
         };
         let admitted: Result<(), Refusal> = admitted.await;
-        self.tell(client, target, &admitted).await;
+        self.tell(client, target, target.device(), &admitted).await;
         admitted
     }
 
@@ -119,7 +119,7 @@ impl Sessions {
                 self.open_device(client, Some(login), name, channels).await
             }
         };
-        self.tell(client, target, &opened).await;
+        self.tell(client, target, target.device(), &opened).await;
         opened
     }
 
@@ -135,7 +135,8 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let found = self.find(client, None, name, channels).await;
         let found = found.map(drop);
-        self.tell(client, &SshTarget::Relay, &found).await;
+        self.tell(client, &SshTarget::Relay, Some(name), &found)
+            .await;
         found
     }
 
@@ -188,7 +189,7 @@ impl Sessions {
     /// A sentence why it does not run.
     pub(crate) async fn admit_command(&self, client: &Client) -> Result<Subject, Refusal> {
         let admitted = self.console_user(client).await;
-        self.tell(client, &SshTarget::Relay, &admitted).await;
+        self.tell(client, &SshTarget::Relay, None, &admitted).await;
         admitted
     }
 
@@ -328,16 +329,25 @@ impl Sessions {
         })
     }
 
-    /// Reports a refusal.
+    /// Reports a refusal, with the device of that name, if there is one.
     pub(super) async fn tell<T>(
         &self,
         client: &Client,
         target: &SshTarget,
+        name: Option<&DeviceName>,
         said: &Result<T, Refusal>,
     ) {
-        if let Err(refusal) = said {
-            let noted = self.report.session_rejected(client, target, refusal);
-            noted.await;
-        }
+        let Err(refusal) = said else {
+            return;
+        };
+        let device = match name {
+            Some(name) => self.in_time(self.store.device_named(name)).await,
+            None => Ok(None),
+        };
+        let device = device.ok().flatten();
+        let noted = self
+            .report
+            .session_rejected(client, target, device.as_ref(), refusal);
+        noted.await;
     }
 }

@@ -55,6 +55,16 @@ pub(crate) enum TargetError {
     },
 }
 
+impl SshTarget {
+    /// Returns the device that it names, if it names one.
+    pub(crate) fn device(&self) -> Option<&DeviceName> {
+        match self {
+            Self::Device(_, name) => Some(name),
+            Self::Unusable(_) | Self::Relay => None,
+        }
+    }
+}
+
 impl FromStr for SshTarget {
     type Err = TargetError;
 

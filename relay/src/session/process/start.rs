@@ -143,7 +143,7 @@ impl Sessions {
             Ok((live, open, recorded))
         };
         let begun: Result<_, Refusal> = begun.await;
-        self.tell(&client, &target, &begun).await;
+        self.tell(&client, &target, target.device(), &begun).await;
         let (live, open, recorded) = match begun {
             Ok(begun) => begun,
             Err(refusal) => {

@@ -39,6 +39,9 @@ struct HostKeyJson {
     public_key: String,
     next_fingerprint: Option<String>,
     next_public_key: Option<String>,
+    /// The key before the present one, which clients are shown until the relay starts again.
+    served_fingerprint: Option<String>,
+    served_public_key: Option<String>,
 }
 
 impl Args {
@@ -71,6 +74,12 @@ pub(crate) async fn run(
                 "the host key is replaced on the relay's machine: `relay ca host-key rotate`",
             ));
         }
+        if let Some(served) = &state.ssh_host_served {
+            return Err(Failure(format!(
+                "the host key was replaced already, and the relay has not started since: clients are still shown {}; restart the relay first",
+                fingerprint(served)
+            )));
+        }
         if !finish {
             state.make_next_host_key()?;
             // The store has nothing of the next key but the row: a relay that serves looks at its keys again for it.
@@ -85,7 +94,7 @@ pub(crate) async fn run(
                 }
             }
             tx.commit().await?;
-            advice = "the host key is replaced: restart the relay to show it\n".into();
+            advice = "the host key is replaced: the relay shows it from its next start on, so restart it; until then hand out both\n".into();
         } else {
             return Err(Failure::new(
                 "there is no next host key: make one with `relay ca host-key rotate`",
@@ -93,11 +102,14 @@ pub(crate) async fn run(
         }
     }
     let next = state.ssh_host_next.as_ref().map(|key| key.public_key());
+    let served = state.ssh_host_served.as_ref();
     let row = HostKeyJson {
         fingerprint: fingerprint(state.ssh_host.public_key()),
         public_key: keys::line_of(state.ssh_host.public_key()),
         next_fingerprint: next.map(fingerprint),
         next_public_key: next.map(keys::line_of),
+        served_fingerprint: served.map(fingerprint),
+        served_public_key: served.map(keys::line_of),
     };
     if as_json {
         return json(&row);
@@ -105,7 +117,11 @@ pub(crate) async fn run(
     let present = format!("host key       {}\n", row.fingerprint);
     let next = row.next_fingerprint;
     let next = next.map_or_else(String::new, |next| format!("next host key  {next}\n"));
-    Ok(format!("{present}{next}{advice}"))
+    let served = row.served_fingerprint;
+    let served = served.map_or_else(String::new, |served| {
+        format!("shown now      {served}, until the relay is restarted\n")
+    });
+    Ok(format!("{present}{served}{next}{advice}"))
 }
 
 fn fingerprint(key: &PublicKey) -> String {

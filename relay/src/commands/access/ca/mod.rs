@@ -132,6 +132,13 @@ impl Command for Args {
         }
     }
 
+    fn names_file(&self) -> bool {
+        match &self.command {
+            CaCommand::Trust { file, .. } | CaCommand::Revoke { file, .. } => file != "-",
+            _ => false,
+        }
+    }
+
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
         run(self, call.caller, call.context, call.stdin)
             .await

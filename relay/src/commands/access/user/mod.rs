@@ -84,6 +84,17 @@ impl Command for Args {
         }
     }
 
+    fn names_file(&self) -> bool {
+        match &self.command {
+            UserCommand::Add { key, .. }
+            | UserCommand::Key(KeyCommand::Add {
+                key: KeyArg { key },
+                ..
+            }) => key.iter().any(|file| file != "-"),
+            _ => false,
+        }
+    }
+
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
         run(self, call.caller, call.context, call.stdin)
             .await

@@ -5,7 +5,7 @@ mod runs;
 use std::io;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
+use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,6 +21,9 @@ use crate::session::registry::life::Activity;
 use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
 use runs::Runs;
+
+/// The user of what is done in the relay's own shell.
+const LOCAL: &str = "local";
 
 /// Without `--limit`: what one can look through.
 const DEFAULT_LIMIT: u32 = 100;
@@ -171,9 +174,59 @@ async fn session(text: &str, context: &Context) -> Result<String, Failure> {
     }
 }
 
+/// Checks that the log, or the relay, knows the user and the device that are asked for: an empty answer would say that
+/// nothing happened, where a name is only misspelt.
+async fn known(filter: &AuditFilter, head: i64, context: &Context) -> Result<(), Failure> {
+    let store = &context.store;
+    if let Some(text) = &filter.user {
+        let user = match UserName::new(text) {
+            Ok(name) => store.user(&name).await?,
+            Err(_) => None,
+        };
+        let only = AuditFilter {
+            user: filter.user.clone(),
+            ..AuditFilter::default()
+        };
+        if user.is_none() && text != LOCAL && !is_in_log(&only, head, context).await? {
+            return Err(unknown("user", text, "user ls"));
+        }
+    }
+    if let Some(text) = filter.device.as_ref().or(filter.device_id.as_ref()) {
+        let device = match DeviceName::new(text) {
+            Ok(name) => store.device_named(&name).await?,
+            Err(_) => None,
+        };
+        let only = AuditFilter {
+            device: filter.device.clone(),
+            device_id: filter.device_id.clone(),
+            ..AuditFilter::default()
+        };
+        if device.is_none() && !is_in_log(&only, head, context).await? {
+            return Err(unknown("device", text, "devices"));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(what: &str, text: &str, listing: &str) -> Failure {
+    let text = Escaped(text);
+    Failure(format!(
+        "no {what} \"{text}\", and no event about one of that name: see `relay {listing}`"
+    ))
+}
+
+/// Returns whether the log has an event that the filter lets through.
+async fn is_in_log(only: &AuditFilter, head: i64, context: &Context) -> Result<bool, Failure> {
+    let newest = context.store.audit_newest(only, head, 0).await?;
+    Ok(newest != AuditKey::START)
+}
+
 async fn run(args: Args, context: &Context, out: &mut Out<'_>) -> Result<String, Failure> {
     let filter = args.filter(context).await?;
     let head = context.store.audit_head().await?;
+    if !args.follow {
+        known(&filter, head, context).await?;
+    }
     context.audit.note(context.event(args.entry())).await;
     let mut listing = Listing {
         context,

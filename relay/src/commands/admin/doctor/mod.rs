@@ -204,12 +204,24 @@ async fn audit_log(store: &Store) -> Result<Option<Finding>, Failure> {
     let fault = store.meta_get(meta::AUDIT_FAULT).await?;
     Ok(fault.map(|fault| match fault.as_str() {
         "" => Finding::ok("audit", "the audit log is written"),
-        reason => Finding::problem(
-            "audit",
-            format!("the relay cannot write the audit log: {reason}"),
-            "make the place of `[audit] file` writable for the relay, with free space; until then new sessions are refused, unless `when_unwritable = \"continue\"`",
-        ),
+        reason => audit_fault(reason),
     }))
+}
+
+/// Returns the finding that the audit log cannot be written, with the remedy that the reason names, if it names one.
+fn audit_fault(reason: &str) -> Finding {
+    let (reason, remedy) = match reason.rsplit_once("): ") {
+        Some((reason, remedy)) => (format!("{reason})"), remedy),
+        None => (
+            reason.to_owned(),
+            "make the place of `[audit] file` writable for the relay, with free space",
+        ),
+    };
+    let message = format!("the relay cannot write the audit log: {reason}");
+    let remedy = format!(
+        "{remedy}; until then new sessions are refused, unless `when_unwritable` is `continue`"
+    );
+    Finding::problem("audit", message, remedy)
 }
 
 async fn clones(context: &Context) -> Result<Vec<Finding>, Failure> {
@@ -252,5 +264,21 @@ async fn clock(context: &Context) -> Vec<Finding> {
             vec![Finding::problem(CHECK, message, "set the clock")]
         }
         Ok(_) => vec![Finding::ok(CHECK, format!("{now}"))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unwritten_audit_log_has_one_remedy() {
+        let fault = "cannot write /x/log (No such file or directory (os error 2)): make its folder";
+        assert_eq!(
+            audit_fault(fault).text(),
+            "the relay cannot write the audit log: cannot write /x/log (No such file or directory (os error 2)): make its folder; until then new sessions are refused, unless `when_unwritable` is `continue`"
+        );
+        let other = audit_fault("the disk is gone").text();
+        assert!(other.contains("gone: make the place of"), "{other}");
     }
 }
