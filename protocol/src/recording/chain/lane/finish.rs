@@ -1,4 +1,4 @@
-//! What a stream lacks at the end of its recording.
+//! The faults of a stream at the end of its recording: what it lacks.
 
 use super::{Counts, Lane, StreamDirection, Unproved, View};
 use crate::recording::chain::DigestPoint;
