@@ -11,7 +11,7 @@ use super::super::{Context, DONE, Done, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
 use crate::recording::archive::{Part, Read};
-use crate::recording::export::{Plain, Title, content_end_text, tampered_text};
+use crate::recording::export::{Plain, TimedLine, Title, content_end_text, tampered_text};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
@@ -25,7 +25,7 @@ pub(super) const FAILED: u8 = 2;
 #[derive(Serialize)]
 struct Hit<'a> {
     recording: String,
-    /// Seconds from its beginning.
+    /// Seconds from its beginning to when the first byte of the line was shown.
     time: f64,
     user: &'a str,
     device: &'a str,
@@ -47,7 +47,7 @@ struct Searched {
     why: String,
 }
 
-/// Writes each line that has the pattern in it, with its recording and the time at which it was whole.
+/// Writes each line that has the pattern in it, with its recording and the time at which its first byte was shown.
 pub(super) async fn run(
     pattern: &str,
     filter: &RecordingFilter,
@@ -146,18 +146,18 @@ async fn search(
             cut.push(format!("[{}]", content_end_text(ends)));
         }
         let mut lines = match part {
-            Part::Record(record, mark) => plain.0.lines(record, mark),
-            Part::Damage(at) => plain.0.damage(at),
+            Part::Record(record, mark) => plain.0.timed_lines(micros, record, mark),
+            Part::Damage(at) => plain.0.timed_damage(micros, at),
         };
-        lines.retain(|line| line.contains(&wanted));
-        (!lines.is_empty()).then_some((micros, lines))
+        lines.retain(|line| line.text.contains(&wanted));
+        (!lines.is_empty()).then_some(lines)
     });
     let mut found = false;
     while let Some(item) = hits.recv().await {
         match item {
-            Read::Item((micros, lines)) => {
+            Read::Item(lines) => {
                 said.begin(&mut found).await?;
-                said.hits(micros, &lines).await?;
+                said.hits(&lines).await?;
             }
             Read::End(Err(error)) => {
                 if searched.unread.is_empty() {
@@ -170,15 +170,15 @@ async fn search(
     }
     let (rest, micros) = {
         let mut plain = plain.lock();
-        (std::mem::take(&mut plain.0).finish(), plain.1)
+        (std::mem::take(&mut plain.0).timed_finish(), plain.1)
     };
-    let rest: Vec<String> = rest
+    let rest: Vec<TimedLine> = rest
         .into_iter()
-        .filter(|line| line.contains(pattern))
+        .filter(|line| line.text.contains(pattern))
         .collect();
     if !rest.is_empty() {
         said.begin(&mut found).await?;
-        said.hits(micros, &rest).await?;
+        said.hits(&rest).await?;
     }
     let cut = std::mem::take(&mut *cut.lock());
     if found {
@@ -210,20 +210,21 @@ impl Printer<'_, '_> {
         }
     }
 
-    async fn hits(&mut self, micros: u64, lines: &[String]) -> Result<(), Failure> {
-        if !self.as_json {
-            return self.remarks(micros, lines).await;
-        }
-        let session = &self.row.session;
-        for line in lines {
+    async fn hits(&mut self, lines: &[TimedLine]) -> Result<(), Failure> {
+        for TimedLine { micros, text } in lines {
+            if !self.as_json {
+                self.remarks(*micros, std::slice::from_ref(text)).await?;
+                continue;
+            }
+            let session = &self.row.session;
             let hit = Hit {
                 recording: session.id.to_string(),
-                time: std::time::Duration::from_micros(micros).as_secs_f64(),
+                time: std::time::Duration::from_micros(*micros).as_secs_f64(),
                 user: session.user.as_str(),
                 device: session.device_name.as_str(),
                 device_id: session.device.to_string(),
                 login: session.login.as_str(),
-                line,
+                line: text,
                 tampered: self.tampered.as_deref(),
             };
             self.write(&crate::json::line(&hit)).await?;

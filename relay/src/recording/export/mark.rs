@@ -66,7 +66,12 @@ impl MarkedLines {
         lines
     }
 
-    /// Returns the same for a terminal, with the line that is not whole: each begins where the one before ends.
+    /// Returns whether a line of any stream is not whole yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.iter().any(|(_, line)| !line.is_empty())
+    }
+
+    /// Returns the same as [`Self::take`] for a terminal, with the line that is not whole: each begins where the one before ends.
     pub(crate) fn take_for_terminal(&mut self, stream: Stream, mark: Mark, bytes: &[u8]) -> String {
         let mut lines = self.take(stream, mark, bytes);
         lines.extend(self.rest(mark));

@@ -10,6 +10,7 @@ pub(crate) mod ran;
 pub(crate) mod screen;
 mod text;
 mod title;
+mod transcript;
 
 pub(crate) use asciicast::{Asciicast, tampered_event};
 pub(crate) use json_lines::{damage_line, json_line, tampered_line};
@@ -18,6 +19,7 @@ pub(crate) use text::{
     ExportText, content_end_text, damage_text, event_text, gap_line, redacted_text, tampered_text,
 };
 pub(crate) use title::Title;
+pub(crate) use transcript::TimedLine;
 
 #[cfg(test)]
 mod tests {
@@ -89,5 +91,40 @@ mod tests {
         for line in plain.finish() {
             assert!(!line.contains(is_treacherous), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_line_of_output_has_the_time_of_its_first_byte() {
+        let shown = |micros, bytes: &'static [u8], mark| {
+            let event = Event::Data(Stream::Stdout, RecordedBytes(bytes));
+            (micros, record(event), mark)
+        };
+        let mark = Some(mark::Mark::Unproved);
+        let records = [
+            shown(1, b"be", None),
+            shown(5, b"gun\nsecond\nthi", None),
+            shown(7, b"rd\n", None),
+            shown(8, b"mar", mark),
+            shown(9, b"ked\n", mark),
+            shown(11, b"rest", mark),
+        ];
+        let mut plain = Plain::new(title());
+        let mut lines = Vec::new();
+        for (micros, record, mark) in &records {
+            lines.extend(plain.timed_lines(*micros, record, *mark));
+        }
+        lines.extend(plain.timed_finish());
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| (line.micros, line.text.as_str()))
+            .collect();
+        let wanted = [
+            (1, "begun"),
+            (5, "second"),
+            (5, "third"),
+            (8, "[not proved] marked"),
+            (11, "[not proved] rest"),
+        ];
+        assert_eq!(lines, wanted);
     }
 }
