@@ -35,7 +35,8 @@ pub(crate) fn complain(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", Lines(&text));
 }
 
-/// Formats rows under a head, columns two spaces apart. Nothing in them may drive a terminal.
+/// Formats rows under a head, columns two spaces apart, without those that are empty. Nothing in them may drive a
+/// terminal.
 pub(crate) fn columns<const N: usize>(
     head: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
@@ -50,7 +51,8 @@ pub(crate) fn columns<const N: usize>(
     let mut text = String::new();
     for row in &shown {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        let cells = row.iter().zip(&widths);
+        for (cell, width) in cells.filter(|(_, width)| **width > 0) {
             // Writing into a String cannot fail.
             let _ = write!(line, "{cell:<width$}  ");
         }

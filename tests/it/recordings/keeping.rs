@@ -34,7 +34,7 @@ fn what_is_old_goes_and_what_is_held_stays() {
     assert_eq!(shown["hold"]["by"], "alice", "{shown}");
     assert_eq!(shown["hold"]["reason"], "case 17", "{shown}");
     let table = site.relay.admin(&["recordings"]).ok().out();
-    assert_eq!(table.matches("verified, held").count(), 1, "{table}");
+    assert_eq!(table.matches("held, verified").count(), 1, "{table}");
 
     let config = site.relay.folder().join("keep.toml");
     std::fs::write(&config, "[recordings]\nkeep = \"1ms\"\n").unwrap();

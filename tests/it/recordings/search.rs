@@ -64,6 +64,14 @@ fn hits_are_json_and_the_exit_status_is_that_of_grep() {
         .ok();
     grep(&site, &["needle", "--device", id]).ok();
     grep(&site, &["needle", "--device", "attic-cam"]).exits(1);
+    grep(&site, &["needle", "--device", "kitchen-cam"]).ok();
+    let unknown = grep(&site, &["needle", "--device", "attic-cqm"]).exits(2);
+    unknown.says("no device \"attic-cqm\"");
+    let played = site
+        .relay
+        .admin(&["play", row["id"].as_str().unwrap(), "--from", "10:00"])
+        .exits(1);
+    played.says("00:00 long: there is nothing from 10:00 on");
 }
 
 #[test]

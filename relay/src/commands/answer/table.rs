@@ -10,6 +10,40 @@ use crate::store::Labels;
 /// The mark of what is cut off.
 const CUT: char = '…';
 
+/// The way in which the columns of a table give way in a narrow terminal, by their numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Narrow<'a> {
+    /// Those that are left out, one after the other, while the others do not fit.
+    pub(crate) left_out: &'a [usize],
+    /// Those that keep so many characters; the others keep [`MIN_TABLE_COLUMN`].
+    pub(crate) kept: &'a [(usize, usize)],
+}
+
+impl Narrow<'_> {
+    /// Returns what is left at least of a column of this width. The first is what a row is called.
+    fn least(&self, column: usize, width: usize) -> usize {
+        let mut kept = self.kept.iter();
+        let kept = kept.find(|(number, _)| *number == column);
+        match column {
+            0 => width,
+            _ => width.min(kept.map_or(MIN_TABLE_COLUMN, |(_, least)| *least)),
+        }
+    }
+
+    /// Returns the least width of a table with columns of these widths.
+    fn least_of_all(&self, widths: &[usize]) -> usize {
+        let widths = widths.iter().enumerate();
+        let least = widths.map(|(column, width)| self.least(column, *width));
+        with_gaps(least)
+    }
+}
+
+/// Returns the width of columns with what is between them.
+fn with_gaps(widths: impl Iterator<Item = usize>) -> usize {
+    let shown = widths.filter(|width| *width > 0).map(|width| width + 2);
+    shown.sum::<usize>().saturating_sub(2)
+}
+
 /// Returns rows under a head, columns two spaces apart. Every cell is escaped here, wherever it is from. Within the
 /// width of a terminal the widest columns are shortened until all fit, but for the first, which is what a row is
 /// called.
@@ -17,6 +51,16 @@ pub(crate) fn table<const N: usize>(
     width: Option<usize>,
     head: [&str; N],
     rows: &[[String; N]],
+) -> String {
+    narrowed(width, head, rows, Narrow::default())
+}
+
+/// Returns the same, where the columns of a narrow terminal give way so.
+pub(crate) fn narrowed<const N: usize>(
+    width: Option<usize>,
+    mut head: [&str; N],
+    rows: &[[String; N]],
+    narrow: Narrow<'_>,
 ) -> String {
     let escaped = |row: &[String; N]| row.clone().map(|cell| Escaped(&cell).to_string());
     let mut rows: Vec<[String; N]> = rows.iter().map(escaped).collect();
@@ -29,11 +73,19 @@ pub(crate) fn table<const N: usize>(
             *most = cell.chars().count().max(*most);
         }
     }
-    let gaps = 2 * N.saturating_sub(1);
-    let mut over = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
+    for column in narrow.left_out {
+        if narrow.least_of_all(&widths) <= width {
+            break;
+        }
+        if let (Some(most), Some(word)) = (widths.get_mut(*column), head.get_mut(*column)) {
+            (*most, *word) = (0, "");
+        }
+    }
+    let mut over = with_gaps(widths.iter().copied()).saturating_sub(width);
     while over > 0 {
-        let widest = widths.iter_mut().skip(1).max_by_key(|width| **width);
-        let Some(widest) = widest.filter(|width| **width > MIN_TABLE_COLUMN) else {
+        let wide = widths.iter_mut().enumerate();
+        let wide = wide.filter(|(column, width)| **width > narrow.least(*column, **width));
+        let Some((_, widest)) = wide.max_by_key(|(_, width)| **width) else {
             break;
         };
         *widest -= 1;
@@ -41,7 +93,10 @@ pub(crate) fn table<const N: usize>(
     }
     for row in &mut rows {
         for (cell, most) in row.iter_mut().zip(&widths) {
-            *cell = cut(cell, *most);
+            *cell = match most {
+                0 => String::new(),
+                most => cut(cell, *most),
+            };
         }
     }
     let text = columns(head, rows.into_iter());
@@ -121,5 +176,27 @@ mod tests {
             table(Some(80), head, std::slice::from_ref(&fits)),
             table(None, head, &[fits])
         );
+    }
+
+    #[test]
+    fn a_column_is_left_out_before_one_that_is_kept() {
+        let head = ["ID", "LENGTH", "WHAT", "STATE"];
+        let row = ["3f9a0b1c2d", "0:06", "exec: a long command", "not verified"];
+        let rows = [row.map(str::to_owned)];
+        let narrow = Narrow {
+            left_out: &[1, 2],
+            kept: &[(3, 12)],
+        };
+        let shown = |width| narrowed(Some(width), head, &rows, narrow);
+        assert_eq!(shown(80), table(None, head, &rows));
+        let without =
+            "ID          WHAT            STATE\n3f9a0b1c2d  exec: a long …  not verified\n";
+        assert_eq!(shown(40), without);
+        let least = Narrow {
+            kept: &[(3, 12), (2, 20)],
+            ..narrow
+        };
+        let text = narrowed(Some(40), head, &rows, least);
+        assert_eq!(text, "ID          STATE\n3f9a0b1c2d  not verified\n");
     }
 }

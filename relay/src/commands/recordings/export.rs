@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
+use crate::commands::recordings::{distrusted, find, look, looked, lost, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::{Part, Read};
 use crate::recording::export::ran::Ran;
@@ -102,7 +102,7 @@ async fn run(
     let facts = find(&args.id, caller, context).await?;
     look(context, &facts, args.entry()).await?;
     let id = facts.row.session.id;
-    let unfinished = unfinished(&facts);
+    let (unfinished, lost) = (unfinished(&facts), lost(&facts));
     let plain = Plain::new(Title::of(&facts));
     let plain = Arc::new(Mutex::new((plain, Ran::default())));
     let (tampered, mut shown) = pass(facts, args, context, plain.clone(), out).await?;
@@ -123,7 +123,7 @@ async fn run(
         // What was written stays; its reader must know what it is.
         (Some(why), _) => Ok(distrusted(id, &why)),
         (None, Some(state)) => Err(not_whole(id, state, shown)),
-        (None, None) => Ok(String::new().into()),
+        (None, None) => Ok(lost.unwrap_or_else(|| String::new().into())),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The filter and the form of a listing of recordings.
 
+use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::ids::{DeviceName, UserName};
+
 use super::super::{Caller, Context, Failure, json};
 use super::rows;
 use crate::access::policy::Ability;
@@ -78,6 +81,7 @@ impl RecordingListing {
         caller: &Caller,
         context: &Context,
     ) -> Result<String, Failure> {
+        self.filter.check_names(caller, context).await?;
         let filter = self.filter.picks(caller, context);
         let rows = context.store.recordings(&filter).await?;
         match self.json {
@@ -88,6 +92,65 @@ impl RecordingListing {
 }
 
 impl Filter {
+    /// Checks that there is such a user and such a device, or that there was when something was recorded.
+    pub(super) async fn check_names(
+        &self,
+        caller: &Caller,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let (own, store) = (own(caller), &context.store);
+        let seen = |filter: RecordingFilter| async move {
+            let page = store.recordings_page(&filter, None, 1).await;
+            page.map(|rows| !rows.is_empty())
+        };
+        if let Some(given) = &self.device {
+            let device = match given.parse::<DeviceName>() {
+                Ok(name) => store.device_named(&name).await?,
+                Err(_) => None,
+            };
+            let is_known =
+                device.is_some_and(|device| own.is_none() || caller.may_see(&device.labels));
+            let device = Some(given.clone());
+            let filter = RecordingFilter {
+                own,
+                device,
+                ..RecordingFilter::default()
+            };
+            if !is_known && !seen(filter).await? {
+                let given = Escaped(given);
+                return Err(Failure(format!(
+                    "no device \"{given}\", nor a recording of one: see `devices`"
+                )));
+            }
+        }
+        if let Some(given) = &self.user {
+            let user = match UserName::new(given) {
+                Ok(name) => store.user(&name).await?,
+                Err(_) => None,
+            };
+            // Who sees only their own recordings does not learn who else there is.
+            let is_known = user.is_some_and(|user| own.is_none_or(|own| own == user.id));
+            let user = Some(given.clone());
+            let filter = RecordingFilter {
+                own,
+                user,
+                ..RecordingFilter::default()
+            };
+            if !is_known && !seen(filter).await? {
+                let given = Escaped(given);
+                return Err(Failure(match own {
+                    None => {
+                        format!("no user \"{given}\", nor a recording of one: see `relay user ls`")
+                    }
+                    Some(_) => {
+                        format!("no recording of a user \"{given}\" that you may look into")
+                    }
+                }));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the filter, limited to what the caller may see.
     pub(super) fn picks(&self, caller: &Caller, context: &Context) -> RecordingFilter {
         RecordingFilter {

@@ -58,17 +58,22 @@ pub(super) fn keeps(facts: &RecordingFacts) -> Failure {
 }
 
 /// Returns `is held since … by alice (case 17)`.
-pub(super) fn of(facts: &RecordingFacts) -> String {
-    let Some(hold) = &facts.row.hold else {
-        return "is not held any more".to_owned();
-    };
+fn of(facts: &RecordingFacts) -> String {
+    match &facts.row.hold {
+        Some(hold) => format!("is held {}", since(hold)),
+        None => "is not held any more".to_owned(),
+    }
+}
+
+/// Returns `since … by alice (case 17)`.
+pub(super) fn since(hold: &Hold) -> String {
     let by = hold.by.as_ref();
     let by = by.map_or_else(|| "at the relay".to_owned(), |by| format!("by {by}"));
     let why = match hold.reason.as_str() {
         "" => String::new(),
         reason => format!(" ({})", Escaped(reason)),
     };
-    format!("is held since {} {by}{why}", hold.since.rfc3339())
+    format!("since {} {by}{why}", hold.since.rfc3339())
 }
 
 /// Begins a change of a recording, with its audit row.

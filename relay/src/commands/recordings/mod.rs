@@ -53,7 +53,7 @@ const VERIFY_CODES: &str = "The exit status:
   3  complete, but not all of it is proved
   4  truncated: it ends early
   5  tampered, or altered after it was stored
-  6  lost: nothing of it came
+  6  lost: nothing of it came (also of `play` and `export`)
   7  no verdict yet: the session runs, or the recording is on its way
   8  complete, content not kept: all that passed is proved, and its content is here up to the role's `record_content`";
 
@@ -204,6 +204,17 @@ pub(super) fn distrusted(id: SessionId, why: &str) -> Done {
     Done::complaining(format!("recording {id} {why}"), show::TAMPERED)
 }
 
+/// Returns the end of an answer that would show a recording of which nothing came; `None` of any other.
+pub(super) fn lost(facts: &RecordingFacts) -> Option<Done> {
+    let row = &facts.row;
+    (row.state == RecordingState::Lost).then(|| {
+        let (id, reason) = (row.session.id, row.reason.as_deref());
+        let reason = reason.unwrap_or("no reason known");
+        let said = format!("recording {id} is lost, nothing of it can be shown: {reason}");
+        Done::complaining(said, show::LOST)
+    })
+}
+
 /// Returns the audit event for a look into a recording.
 pub(super) fn looked(id: &str, how: &str) -> Event {
     Event::recording(EventKind::RecordingPlayed, id).with("how", how)
@@ -257,6 +268,7 @@ pub(super) async fn run(
                 let recorded = context.audit.record(context.event(event)).await;
                 recorded.map_err(|error| Failure(error.to_string()))?;
             }
+            filter.check_names(caller, context).await?;
             let filter = filter.picks(caller, context);
             return grep::run(&pattern, &filter, json, context, out).await;
         }

@@ -1,7 +1,9 @@
 //! `play`: a recording in the terminal, at its pace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::record::{Event as Recorded, Record, RecordingStart, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep_until;
@@ -10,7 +12,7 @@ use crate::audit::Event;
 use crate::clock;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::recordings::{distrusted, find, look, looked, not_whole, unfinished};
+use crate::commands::recordings::{distrusted, find, look, looked, lost, not_whole, unfinished};
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::{Part, Read};
 use crate::recording::export::mark::{Mark, MarkedLines};
@@ -18,9 +20,11 @@ use crate::recording::export::screen::{CLOSE, OPEN, Screen};
 use crate::recording::export::{
     ExportText, Plain, Title, event_text, gap_line, redacted_text, tampered_text,
 };
+use crate::recording::verify;
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
 use crate::store::RecordingFacts;
+use crate::sync::Mutex;
 
 /// The time that the last picture stays.
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -143,7 +147,12 @@ async fn play(
     let opened = archive.open(facts.clone()).await;
     let tampered = opened.tampered.clone();
     let mut show = Show::new(args.from, Title::of(&facts), tampered.as_deref());
-    let mut frames = opened.read(move |micros, part| show.part(micros, part));
+    let reached = Arc::new(Mutex::new(0));
+    let reads = reached.clone();
+    let mut frames = opened.read(move |micros, part| {
+        *reads.lock() = micros;
+        show.part(micros, part)
+    });
     let began = clock::instant();
     let (mut due, mut last) = (Duration::ZERO, args.from);
     let mut shown = false;
@@ -154,6 +163,12 @@ async fn play(
                 let tampered = tampered.or_else(|| archive.altered(&facts, &end));
                 if let (None, Some(state)) = (&tampered, unfinished) {
                     return Err(not_whole(id, state, shown));
+                }
+                if tampered.is_none() {
+                    if let Some(lost) = lost(&facts) {
+                        return Ok(lost);
+                    }
+                    begins_within(id, args.from, *reached.lock())?;
                 }
                 sleep_until(began + due + LAST_LOOK).await;
                 return Ok(match tampered {
@@ -179,6 +194,18 @@ async fn play(
         written.await.map_err(|error| Failure::unwritten(&error))?;
     }
     Err(Failure::new("the recording cannot be shown to its end"))
+}
+
+/// Checks that there is something to show from this time on, of a recording that lasts so long.
+fn begins_within(id: SessionId, from: Duration, micros: u64) -> Result<(), Failure> {
+    if from <= Duration::from_micros(micros) {
+        return Ok(());
+    }
+    let from = u64::try_from(from.as_micros()).unwrap_or(u64::MAX);
+    let (from, length) = (verify::clock(from), verify::clock(micros));
+    Err(Failure(format!(
+        "recording {id} is {length} long: there is nothing from {from} on, give an earlier `--from`"
+    )))
 }
 
 /// Draws a recording's records, from a certain time on.
@@ -323,6 +350,16 @@ impl Show {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_beginning_behind_the_end_is_refused() {
+        let (id, at) = (SessionId([0x5a; 16]), Duration::from_secs);
+        assert!(begins_within(id, at(0), 0).is_ok());
+        assert!(begins_within(id, at(6), 6_100_000).is_ok());
+        let Failure(why) = begins_within(id, at(600), 6_100_000).unwrap_err();
+        let wanted = "5a is 00:06 long: there is nothing from 10:00 on, give an earlier `--from`";
+        assert!(why.ends_with(wanted), "{why}");
+    }
 
     #[test]
     fn a_time_is_minutes_and_seconds_or_a_span() {

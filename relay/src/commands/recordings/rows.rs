@@ -7,11 +7,18 @@ use serde::Serialize;
 use super::super::Context;
 use crate::clock::Timestamp;
 use crate::commands::answer::fold::{Fold, Group, Span};
-use crate::commands::answer::table;
+use crate::commands::answer::table::{self, Narrow};
 use crate::store::{RecordingRow, RecordingState};
 
 /// The number of digits of an id that the table shows: of a million recordings, hardly two share them.
 pub(super) const SHORT_ID: usize = 10;
+
+/// The way in which the table gives way in a narrow terminal: LOGIN, LENGTH and N go first, and what a recording is
+/// worth never does.
+const NARROW: Narrow<'static> = Narrow {
+    left_out: &[6, 2, 3, 7, 1, 4, 5],
+    kept: &[(1, 11), (8, 10), (9, 14)],
+};
 
 /// A recording, for machines. These names are relied upon: they may be added to, never changed.
 #[derive(Serialize)]
@@ -105,11 +112,37 @@ pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> Stri
         let key = key(row).filter(|_| !all);
         fold.add(key, span(row), row);
     }
-    let lines: Vec<[String; 10]> = fold.groups().iter().filter_map(line).collect();
-    let head = [
+    let groups = fold.groups();
+    let lines: Vec<[String; 10]> = groups.iter().filter_map(line).collect();
+    let mut head = [
         "ID", "STARTED", "LENGTH", "N", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
     ];
-    table::table(context.width, head, &lines)
+    let whole = table::table(None, head, &lines);
+    let fits = |width| whole.lines().all(|line| line.chars().count() <= width);
+    if context.width.is_none_or(fits) {
+        return whole;
+    }
+    let [_, started, ..] = &mut head;
+    *started = "STARTED UTC";
+    let lines: Vec<[String; 10]> = groups
+        .iter()
+        .zip(lines)
+        .map(|(group, mut line)| {
+            let [_, started, ..] = &mut line;
+            *started = short(group.span.from, context.now);
+            line
+        })
+        .collect();
+    table::narrowed(context.width, head, &lines, NARROW)
+}
+
+/// Returns a time in few characters: `11-22 05:06` of this year, else `2025-11-22`.
+fn short(time: Timestamp, now: Timestamp) -> String {
+    let (time, now) = (time.rfc3339(), now.rfc3339());
+    match (time.get(..4) == now.get(..4), time.get(5..16)) {
+        (true, Some(short)) => short.replace('T', " "),
+        _ => time.get(..10).unwrap_or(&time).to_owned(),
+    }
 }
 
 /// Returns what recordings of one run have in common. `None`: what had a terminal, runs, or is held is a row of its
@@ -177,7 +210,8 @@ pub(super) fn what(row: &RecordingRow) -> String {
 fn detail(row: &RecordingRow) -> String {
     let held = row.hold.as_ref().map(|_| "held".to_owned());
     let said = Some(standing(row)).filter(|said| !said.is_empty());
-    let both: Vec<String> = [said, held].into_iter().flatten().collect();
+    // A long reason is cut at its end: what keeps the recording is before it.
+    let both: Vec<String> = [held, said].into_iter().flatten().collect();
     both.join(", ")
 }
 

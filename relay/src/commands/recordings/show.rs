@@ -24,7 +24,7 @@ use crate::sync::Mutex;
 const NOT_PROVED: u8 = 3;
 const TRUNCATED: u8 = 4;
 pub(super) const TAMPERED: u8 = 5;
-const LOST: u8 = 6;
+pub(super) const LOST: u8 = 6;
 const NOT_YET: u8 = 7;
 const NOT_KEPT: u8 = 8;
 
@@ -86,7 +86,7 @@ pub(super) async fn show(
         (
             "hold",
             match &row.hold {
-                Some(_) => super::hold::of(facts),
+                Some(hold) => super::hold::since(hold),
                 None => "-".to_owned(),
             },
         ),

@@ -12,8 +12,8 @@ use crate::audit::EventKind;
 use crate::model::lock::LockTarget;
 use crate::model::role::Ability;
 use crate::store::{
-    BoardChange, NewLock, NewRecording, RevokedThing, SeenSession, SessionFacts, SessionRow,
-    Traffic,
+    BoardChange, NewLock, NewRecording, RecordingState, RevokedThing, SeenSession, SessionFacts,
+    SessionRow, Traffic,
 };
 
 /// The bytes that a name, a comment, a reason or a command may hold.
@@ -192,5 +192,55 @@ async fn a_recording_that_has_not_arrived_is_no_empty_one() {
             .await;
         let expected = format!("recording {RECORDING} is not here yet: it is recording\n");
         assert_eq!((said.code, said.err), (FAILED, expected), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_recording_is_no_empty_one() {
+    let fixture = fixture().await;
+    let store = &fixture.context.store;
+    let lost = RecordingState::Lost;
+    let settle = async |tx: &mut store::Tx| {
+        tx.recording_settled(RECORDING, lost, Some("gone"), None)
+            .await
+    };
+    store.change(settle).await.unwrap();
+    for command in [
+        "play X",
+        "export X --format raw",
+        "export X --format txt",
+        "export X --format json",
+        "export X --format asciicast",
+    ] {
+        let said = fixture
+            .run(&command.replace('X', &RECORDING.to_string()))
+            .await;
+        let expected = format!("recording {RECORDING} is lost, nothing of it can be shown: gone\n");
+        assert_eq!((said.code, said.err), (6, expected), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_narrow_table_shows_state_and_hold() {
+    let mut fixture = fixture().await;
+    let store = &fixture.context.store;
+    let lost = RecordingState::Lost;
+    let reason = Some("the device no longer has it: nothing of it was there at its agent's start");
+    let settle =
+        async |tx: &mut store::Tx| tx.recording_settled(RECORDING, lost, reason, None).await;
+    store.change(settle).await.unwrap();
+    let shown = fixture.ok(&format!("recordings show {RECORDING}")).await;
+    assert!(shown.contains("\nhold     since "), "{shown}");
+    for width in [40, 60, 80, 100] {
+        fixture.context.width = Some(width);
+        let table = fixture.ok("recordings").await;
+        let row = table.lines().nth(1).unwrap();
+        assert!(row.contains("lost"), "{table}");
+        assert!(row.contains("held, the dev"), "{table}");
+        assert!(row.chars().count() <= width, "{table}");
+        if width >= 80 {
+            assert!(table.contains("STARTED UTC"), "{table}");
+            assert!(row.contains("11-22 05:06 "), "{table}");
+        }
     }
 }

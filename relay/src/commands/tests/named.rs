@@ -138,3 +138,23 @@ async fn a_search_ends_as_grep_does() {
         said.err
     );
 }
+
+#[tokio::test]
+async fn recordings_of_what_there_never_was_are_refused() {
+    let fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
+    fixture.ok("recordings --device cam").await;
+    let none = fixture.fails("recordings --device cma").await;
+    let wanted = "no device \"cma\", nor a recording of one: see `devices`\n";
+    assert_eq!(none, wanted);
+    let none = fixture.fails("recordings ls --user nosuch --json").await;
+    let wanted = "no user \"nosuch\", nor a recording of one: see `user ls`\n";
+    assert_eq!(none.replace("relay user", "user"), wanted);
+    let grep = fixture.run("recordings grep x --user nosuch").await;
+    assert_eq!(
+        (grep.code, grep.err.lines().count()),
+        (2, 1),
+        "{}",
+        grep.err
+    );
+}
