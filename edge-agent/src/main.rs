@@ -1,7 +1,6 @@
 //! `edge-agent`: parse, build, run, exit code.
 
 use edge_agent::os::sync::Mutex;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use edge_agent::os::state::StateDir;
 use edge_agent::os::{process, runtime, volatile};
 use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
 use edge_agent::service::UPGRADE_GRACE;
-use edge_agent::service::doctor::{self, FindingLevel};
+use edge_agent::service::doctor::{self, DoctorFacts, FindingLevel};
 use edge_agent::service::instance;
 use edge_agent::service::notify::ServiceManager;
 use edge_agent::service::status::{self, AgentStatus, Question};
@@ -109,12 +108,21 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
         output::complain(format_args!("cannot note that no recordings wait: {error}"));
     }
     match joined {
-        Joined::Now(member) => out.say(format_args!(
-            "joined as {} (id {}), relay {}",
-            member.name(),
-            member.id(),
-            token.address
-        ))?,
+        Joined::Now(member) => {
+            out.say(format_args!(
+                "joined as {} (id {}), relay {}",
+                member.name(),
+                member.id(),
+                token.address
+            ))?;
+            for process in state.running() {
+                output::complain(format_args!(
+                    "the agent that runs (process {}) knows nothing of it: restart it, with `systemctl restart edge-agent` or `kill {}` and `edge-agent run`",
+                    process.as_raw_pid(),
+                    process.as_raw_pid()
+                ));
+            }
+        }
         Joined::Before {
             membership,
             unasked,
@@ -144,6 +152,14 @@ fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
     run.check_account(rustix::process::geteuid().is_root())?;
     let state = StateDir::create_or_open(&run.state.state)?;
     let _lock = state.lock()?;
+    for process in state.left_behind() {
+        output::complain(format_args!(
+            "another edge-agent (process {}) still runs with the former {}, which was removed: stop it with `kill {}`",
+            process.as_raw_pid(),
+            run.state.state.display(),
+            process.as_raw_pid()
+        ));
+    }
     // Before anything else is started.
     process::left::adopt();
     let upgrades = Arc::new(Upgrades::at_start(&run.state.state)?);
@@ -206,17 +222,9 @@ fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Opens the state folder for a command that only looks: a folder that is not there is not made.
-fn look_into(folder: &Path) -> anyhow::Result<Option<StateDir>> {
-    if !folder.try_exists().unwrap_or(true) {
-        return Ok(None);
-    }
-    Ok(Some(StateDir::create_or_open(folder)?))
-}
-
 fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let folder = &args.state.state;
-    let state = look_into(folder)?.with_context(|| {
+    let state = StateDir::look_into(folder)?.with_context(|| {
         format!(
             "{NOT_JOINED}, or name its state folder with --state: there is no {}",
             folder.display()
@@ -240,11 +248,15 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let status = match look_into(&args.state.state)? {
-        Some(state) => status::ask(&state, Question::Status)?,
-        None => None,
+    let facts = match StateDir::look_into(&args.state.state)? {
+        Some(state) => DoctorFacts {
+            status: status::ask(&state, Question::Status)?,
+            // A membership that cannot be read is one.
+            has_joined: !matches!(Membership::load(&state), Ok(None)),
+        },
+        None => DoctorFacts::default(),
     };
-    let found = doctor::run(&doctor::DoctorFacts { status });
+    let found = doctor::run(&facts);
     let mut out = Stdout::answer();
     let written = if args.json {
         out.say(format_args!("{}", Json(&serde_json::to_string(&found)?)))
@@ -261,7 +273,7 @@ fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
-    let state = look_into(&args.state)?;
+    let state = StateDir::look_into(&args.state)?;
     let status = state.map(|state| status::ask(&state, Question::Upload));
     let status = status
         .transpose()?

@@ -11,7 +11,6 @@ extern crate alloc;
 
 pub mod causes;
 pub mod codec;
-pub mod count;
 pub mod escape;
 pub mod forward;
 pub mod identity;
@@ -22,3 +21,6 @@ pub mod session;
 pub mod sftp;
 pub mod tunnel;
 pub mod wire;
+pub mod words;
+
+pub use words::count;

@@ -241,3 +241,6 @@ pub const MAX_SFTP_UNDER_WAY: usize = 3 * MAX_SFTP_OPEN;
 
 /// Bytes of a server's words in an SFTP status that are kept: a sentence.
 pub const MAX_SFTP_STATUS_TEXT: usize = 512;
+
+/// The longest word that the nearest command is looked for, in bytes: the work grows with it, and no command is longer.
+pub const MAX_NEAREST_WORD: usize = 32;

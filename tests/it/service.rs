@@ -46,7 +46,7 @@ fn a_mistyped_agent_command_is_answered_with_those_there_are() {
     let said = run(&mut device.command(&["jion"])).exits(2);
     assert_eq!(said.out(), "");
     said.says("edge-agent: unrecognized subcommand 'jion'")
-        .says("The commands are join, run, ");
+        .says("Did you mean `join`? The commands are join, run, ");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_agent_command_that_only_looks_makes_no_folder() {
         .says(&format!("there is no {}", device.state().display()));
     let found = run(&mut device.command(&["doctor"])).exits(1).out();
     assert!(
-        found.contains("no agent runs on this state folder"),
+        found.contains("this device has not joined a fleet yet"),
         "{found}"
     );
     run(&mut device.command(&["upload"]))

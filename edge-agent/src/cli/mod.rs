@@ -64,7 +64,8 @@ Examples:
     Status(StatusArgs),
     /// Check this agent and show remedies
     #[command(
-        after_help = "Exits 1 if there is a problem; a warning leaves it 0. Run it as root, as the agent is.
+        after_help = "Exits 1 if there is a problem; a warning leaves it 0. Run it as the agent's account, which is root
+unless `run` has --allow-own-account.
 
 Examples:
   edge-agent doctor

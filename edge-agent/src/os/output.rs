@@ -4,8 +4,9 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use holdfast_protocol::escape::Lines;
+use holdfast_protocol::words::nearest::nearest;
 
 /// Stdout, as one command uses it. A reader that is gone is never an error.
 #[derive(Debug)]
@@ -97,6 +98,14 @@ pub fn complain(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "edge-agent: {}", Lines(&text));
 }
 
+/// Returns the command that there is not.
+fn slip(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(came) => Some(came),
+        _ => None,
+    }
+}
+
 /// Writes what the command line's grammar has to say, and returns the exit status. `commands` are those that there are.
 #[must_use]
 pub fn usage(error: &clap::Error, commands: &[&str]) -> u8 {
@@ -109,7 +118,10 @@ pub fn usage(error: &clap::Error, commands: &[&str]) -> u8 {
         };
         let known = match error.kind() {
             ErrorKind::InvalidSubcommand => {
-                format!("\nThe commands are {}.\n", commands.join(", "))
+                let known: Vec<String> = commands.iter().map(|name| (*name).to_owned()).collect();
+                let near = slip(error).and_then(|came| nearest(came, &known));
+                let near = near.map_or_else(String::new, |near| format!("Did you mean `{near}`? "));
+                format!("\n{near}The commands are {}.\n", known.join(", "))
             }
             _ => String::new(),
         };

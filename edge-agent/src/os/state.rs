@@ -1,9 +1,10 @@
 //! The agent's state folder: who the device is and what it belongs to.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, openat, renameat, unlinkat};
@@ -15,12 +16,16 @@ use crate::os::folder::{self, FolderFault};
 
 /// The largest file of the folder that is read; the roster is the largest of them.
 const MAX_FILE: u64 = 64 * 1024;
+/// The file that a running agent holds locked.
+const LOCK: &str = "lock";
+/// The mark of an open file that was removed (proc(5)).
+const DELETED: &str = " (deleted)";
 
 /// A fault of the state folder or of a file in it.
 #[derive(Debug, Error)]
 pub enum StateDirError {
     /// The operating system refused.
-    #[error("cannot {verb} {}: {source}", path.display())]
+    #[error("cannot {verb} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// The step that was tried.
         verb: &'static str,
@@ -30,8 +35,19 @@ pub enum StateDirError {
         source: io::Error,
     },
     /// The folder cannot be used, or other accounts have a say in it.
-    #[error("the state folder {0}")]
+    #[error("the state folder {}{}", .0, remedy_of(.0))]
     Folder(#[from] FolderFault),
+    /// Root looks at the folder of an agent that runs as an account of its own.
+    #[error(
+        "the state folder {} belongs to user id {uid}, and the agent of another account is not asked by root: run the \
+         same command as that account, as in `sudo -u '#{uid}' edge-agent status --state {}`", path.display(), path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
     /// A file is there but holds something else.
     #[error("{} is damaged ({expected} expected): restore it, or remove the state folder and join again", path.display())]
     Damaged {
@@ -74,14 +90,69 @@ impl StateDir {
         })
     }
 
+    /// Opens the folder for a command that only looks; `None` if it is not there: it is not made.
+    ///
+    /// # Errors
+    /// [`StateDirError`]: as for [`Self::create_or_open`], or [`StateDirError::Foreign`].
+    pub fn look_into(path: &Path) -> Result<Option<Self>, StateDirError> {
+        if !path.try_exists().unwrap_or(true) {
+            return Ok(None);
+        }
+        let owner = path.metadata().ok().map(|meta| meta.uid());
+        match owner {
+            Some(uid) if uid != 0 && rustix::process::geteuid().is_root() => {
+                let path = path.to_owned();
+                Err(StateDirError::Foreign { path, uid })
+            }
+            _ => Self::create_or_open(path).map(Some),
+        }
+    }
+
+    /// Returns the agents that still run although this folder was removed under them and made anew: they hold the lock
+    /// of the former one.
+    #[must_use]
+    pub fn left_behind(&self) -> Vec<Pid> {
+        self.holders(&[DELETED])
+    }
+
+    /// Returns all agents that run on this folder or on a former one at its place.
+    #[must_use]
+    pub fn running(&self) -> Vec<Pid> {
+        self.holders(&["", DELETED])
+    }
+
+    /// Returns the processes that have the lock open by its path with one of these endings.
+    fn holders(&self, endings: &[&str]) -> Vec<Pid> {
+        let Ok(path) = self.path.canonicalize() else {
+            return Vec::new();
+        };
+        let lock = |ending: &&str| {
+            let mut lock = path.join(LOCK).into_os_string();
+            lock.push(ending);
+            PathBuf::from(lock)
+        };
+        let locks: Vec<PathBuf> = endings.iter().map(lock).collect();
+        let holds = |process: &Path| {
+            let open = fs::read_dir(process.join("fd")).into_iter().flatten();
+            open.flatten()
+                .any(|entry| fs::read_link(entry.path()).is_ok_and(|file| locks.contains(&file)))
+        };
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            holds(&entry.path()).then_some(pid)
+        })
+        .collect()
+    }
+
     /// Takes the lock of the running agent.
     ///
     /// # Errors
     /// [`StateDirError::Locked`] if another process holds it.
     pub fn lock(&self) -> Result<StateLock, StateDirError> {
-        let path = self.path.join("lock");
+        let path = self.path.join(LOCK);
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.dir, "lock", flags, Mode::RUSR | Mode::WUSR)
+        let file = openat(&self.dir, LOCK, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| io_error("open", &path, error.into()))?;
         let file = File::from(file);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -99,7 +170,7 @@ impl StateDir {
     /// Returns the process that took the lock last.
     #[must_use]
     pub fn lock_holder(&self) -> Option<Pid> {
-        let text = String::from_utf8(self.read("lock").ok()??).ok()?;
+        let text = String::from_utf8(self.read(LOCK).ok()??).ok()?;
         Pid::from_raw(text.trim().parse().ok()?)
     }
 
@@ -191,6 +262,23 @@ fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Resul
     folder.sync_all()
 }
 
+/// Returns what to do about a refusal by the operating system.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": run it as root (sudo), or name another folder with --state"
+        }
+        _ => "",
+    }
+}
+
+fn remedy_of(fault: &FolderFault) -> &'static str {
+    match fault {
+        FolderFault::Io { source, .. } => remedy(source),
+        FolderFault::Unsafe { .. } => "",
+    }
+}
+
 fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateDirError {
     StateDirError::Io {
         verb,
@@ -202,8 +290,66 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateDirError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    #[test]
+    fn forgotten_sudo_is_named() {
+        let denied = || io::Error::from(Errno::ACCESS);
+        let path = PathBuf::from("/var/lib/edge-agent");
+        let remedy = ": Permission denied (os error 13): run it as root (sudo), or name another folder with --state";
+        let folder = FolderFault::Io {
+            path: path.clone(),
+            source: denied(),
+        };
+        let folder = StateDirError::from(folder).to_string();
+        assert_eq!(
+            folder,
+            format!("the state folder {}{remedy}", path.display())
+        );
+        let file = io_error("read", &path, denied()).to_string();
+        assert_eq!(file, format!("cannot read {}{remedy}", path.display()));
+        let full = io_error("read", &path, Errno::NOSPC.into()).to_string();
+        assert!(!full.contains("sudo"), "{full}");
+    }
+
+    #[test]
+    fn root_that_looks_learns_whose_folder_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        assert!(StateDir::look_into(&state).unwrap().is_none());
+        assert!(!state.exists(), "looking makes nothing");
+        fs::create_dir(&state).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        chown(&state, Some(47_110), None).unwrap();
+        let refused = StateDir::look_into(&state).unwrap_err().to_string();
+        assert!(
+            refused.contains("belongs to user id 47110") && refused.contains("`sudo -u '#47110' "),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn agent_whose_folder_was_removed_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let former = StateDir::create_or_open(&path).unwrap();
+        let lock = former.lock().unwrap();
+        let own = rustix::process::getpid();
+        assert_eq!(
+            (former.left_behind(), former.running()),
+            (vec![], vec![own])
+        );
+        fs::remove_dir_all(&path).unwrap();
+        let state = StateDir::create_or_open(&path).unwrap();
+        assert_eq!(
+            (state.left_behind(), state.running()),
+            (vec![own], vec![own])
+        );
+        drop(lock);
+        assert_eq!((state.left_behind(), state.running()), (vec![], vec![]));
+    }
 
     #[test]
     fn a_planted_temporary_file_is_not_written_into() {

@@ -97,7 +97,10 @@ impl fmt::Display for SpoolStatus {
             f.write_str(", in memory: lost with the power")?;
         }
         if let Some(ratio) = self.flash_per_byte {
-            write!(f, ", {ratio:.2} bytes written for each recorded one")?;
+            write!(
+                f,
+                ", flash wear: {ratio:.2} bytes written to the medium per byte recorded"
+            )?;
         }
         if self.recording > 0 {
             write!(
@@ -113,5 +116,32 @@ impl fmt::Display for SpoolStatus {
             write!(f, "\nlast trouble of the spool: {}", Escaped(trouble))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flash_wear_is_called_what_it_is() {
+        let status = SpoolStatus {
+            folder: "/var/lib/edge-agent/spool".into(),
+            used: 0,
+            max: 64 << 20,
+            waiting: 0,
+            waiting_since: None,
+            volatile: false,
+            recording: 0,
+            unrecorded: 0,
+            recorded: 10,
+            written: 304,
+            flash_per_byte: Some(30.4),
+            last_trouble: None,
+        };
+        assert_eq!(
+            status.to_string(),
+            "spool: 0.0 of 64.0 MiB, flash wear: 30.40 bytes written to the medium per byte recorded"
+        );
     }
 }

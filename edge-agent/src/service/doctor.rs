@@ -85,6 +85,8 @@ impl fmt::Display for DoctorFinding {
 pub struct DoctorFacts {
     /// The answer of the running agent, if one runs.
     pub status: Option<AgentStatus>,
+    /// True if the device is a member of a fleet.
+    pub has_joined: bool,
 }
 
 /// All checks, in their order.
@@ -99,6 +101,12 @@ pub fn run(facts: &DoctorFacts) -> Vec<DoctorFinding> {
 fn service(facts: &DoctorFacts) -> DoctorFinding {
     let check = "service";
     match &facts.status {
+        None if !facts.has_joined => DoctorFinding::bad(
+            FindingLevel::Problem,
+            check,
+            "this device has not joined a fleet yet",
+            "run `edge-agent join TOKEN`, or name its state folder with --state",
+        ),
         None => DoctorFinding::bad(
             FindingLevel::Problem,
             check,
@@ -153,11 +161,10 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
     let lacks = "sessions have /etc/environment and a loginuid, but no limits.conf, no XDG_RUNTIME_DIR and no account \
                  rules of PAM";
     if !geteuid().is_root() {
-        return DoctorFinding::bad(
-            FindingLevel::Warning,
+        // The folder of root's agent is closed to others, so that this is the agent's account.
+        return DoctorFinding::ok(
             check,
-            "only root can check whether PAM opens sessions",
-            "run `edge-agent doctor` as root",
+            "the agent is not root: its sessions are those of its own account, and PAM opens none",
         );
     }
     if mode == LoginMode::Bare {
@@ -254,6 +261,16 @@ mod tests {
         let names: Vec<_> = found.iter().map(|found| found.check).collect();
         assert_eq!(names, ["service", "accounts", "spool", "clock"]);
         assert_eq!(found[0].level, FindingLevel::Problem);
+        let asks_to_join = |found: &DoctorFinding| found.to_string().contains("edge-agent join");
+        assert!(found[0].message.contains("has not joined a fleet"));
+        assert!(asks_to_join(&found[0]));
+        let joined = DoctorFacts {
+            has_joined: true,
+            ..DoctorFacts::default()
+        };
+        let found = run(&joined);
+        assert_eq!(found[0].message, "no agent runs on this state folder");
+        assert!(!asks_to_join(&found[0]));
         let bad = found.iter().filter(|found| found.level != FindingLevel::Ok);
         assert!(bad.clone().count() > 0 && bad.clone().all(|found| found.remedy.is_some()));
     }

@@ -29,9 +29,12 @@ pub(crate) const FIELDS: [&str; 15] = [
     "reason",
 ];
 
-/// Returns the table's head; its columns are as wide as those of [`text`].
+/// Returns the table's head; its columns are as wide as those of [`text`], or of [`two_lines`].
 #[must_use]
-pub(crate) fn head() -> String {
+pub(crate) fn head(is_two_lines: bool) -> String {
+    if is_two_lines {
+        return first_line("TIME (UTC)", "N", ["EVENT", "USER", "DEVICE", "OUTCOME"]);
+    }
     let [event, user, device, outcome, count] = WIDTHS;
     let (time, width) = ("TIME (UTC)", TIME_WIDTH);
     format!(
@@ -62,24 +65,87 @@ pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
         Escaped(&entry.event).to_string(),
         Escaped(&entry.outcome).to_string(),
     );
-    let details = [
-        ("reason", &entry.reason),
+    reason(&mut line, entry);
+    origin(&mut line, entry);
+    more(&mut line, entry);
+    let mut line = line.trim_end().to_owned();
+    line.push('\n');
+    line
+}
+
+/// Returns the entry as [`text`] does, for a narrow terminal: the details are a line of their own, and begin with the
+/// reason and what the event adds, such as a command.
+#[must_use]
+pub(crate) fn two_lines(entry: &AuditEntry, count: usize) -> String {
+    let time = entry.time.rfc3339().replace('T', " ");
+    // Without the year and what is below a second.
+    let time = time.get(5..19).unwrap_or(&time);
+    let shown = |text: &Option<String>| match text {
+        Some(text) if !text.is_empty() => Escaped(text).to_string(),
+        _ => "-".to_owned(),
+    };
+    let (user, device) = (shown(&entry.user), shown(&entry.device));
+    let event = Escaped(&entry.event).to_string();
+    let outcome = Escaped(&entry.outcome).to_string();
+    let count = count.to_string();
+    let mut text = first_line(time, &count, [&event, &user, &device, &outcome]);
+    let mut details = String::new();
+    reason(&mut details, entry);
+    more(&mut details, entry);
+    origin(&mut details, entry);
+    if !details.is_empty() {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "   {details}");
+    }
+    text
+}
+
+/// Returns the first of two lines. What comes before the outcome is cut to its column, but for the event.
+fn first_line(time: &str, count: &str, [event, user, device, outcome]: [&str; 4]) -> String {
+    let [e, u, d, _, n] = WIDTHS;
+    let (user, device) = (beginning(user, u), beginning(device, d));
+    format!(
+        "{time:<SHORT_TIME_WIDTH$}  {count:>n$}  {event:<e$}  {user:<u$}  {device:<d$}  {outcome}\n"
+    )
+}
+
+/// `11-22 05:06:07`.
+const SHORT_TIME_WIDTH: usize = 14;
+
+/// Returns a text, or its beginning and a mark if it is longer than its column.
+fn beginning(text: &str, most: usize) -> String {
+    match text.chars().count() > most {
+        true => text.chars().take(most - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+fn reason(line: &mut String, entry: &AuditEntry) {
+    if let Some(reason) = &entry.reason {
+        detail(line, "reason", reason);
+    }
+}
+
+/// Appends the account, and where the one who acted came from.
+fn origin(line: &mut String, entry: &AuditEntry) {
+    let origin = [
         ("login", &entry.login),
         ("client", &entry.client),
         ("session", &entry.session),
         ("key", &entry.key),
     ];
-    for (name, value) in details {
+    for (name, value) in origin {
         if let Some(value) = value {
-            detail(&mut line, name, value);
+            detail(line, name, value);
         }
     }
+}
+
+/// Appends what the event adds.
+fn more(line: &mut String, entry: &AuditEntry) {
     for (name, value) in &entry.more {
-        detail(&mut line, name, &words(value));
+        detail(line, name, &words(value));
     }
-    let mut line = line.trim_end().to_owned();
-    line.push('\n');
-    line
 }
 
 /// Returns a value in words: a list's items with commas between them.
@@ -195,8 +261,26 @@ mod tests {
         );
         assert!(!row.contains('['), "{row}");
         assert!(
-            head().starts_with("TIME (UTC)                  EVENT              USER        DEVICE")
+            head(false)
+                .starts_with("TIME (UTC)                  EVENT              USER        DEVICE")
         );
+    }
+
+    #[test]
+    fn narrow_row_keeps_reason_command_and_count() {
+        let event = Event::exec(b"echo a\r\nb")
+            .user(Actor::by_key("alice-of-the-long-name", "SHA256:x"))
+            .client("203.0.113.9:4711".parse().unwrap())
+            .because("two words");
+        let shown = head(true) + &two_lines(&event.entry(None, T0), 30);
+        assert_eq!(
+            shown,
+            "TIME (UTC)         N  EVENT              USER        DEVICE          OUTCOME\n\
+             11-22 05:06:07    30  exec               alice-of-…  -               success\n    \
+             reason=\"two words\" command=\"echo a\\r\\nb\" client=203.0.113.9:4711 key=SHA256:x\n"
+        );
+        let mut columns = shown.lines().filter(|line| !line.starts_with("  "));
+        assert!(columns.all(|line| line.chars().count() <= 80), "{shown}");
     }
 
     #[test]
@@ -240,6 +324,8 @@ mod tests {
             prop_assert_eq!(value["reason"].as_str(), Some(reason.as_str()));
             let row = text(&entry, 1);
             prop_assert!(!row.strip_suffix('\n').unwrap().contains(is_treacherous), "{row:?}");
+            let rows = two_lines(&entry, 1);
+            prop_assert!(rows.lines().count() <= 2 && !rows.replace('\n', "").contains(is_treacherous), "{rows:?}");
         }
 
         #[test]

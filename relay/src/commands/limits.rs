@@ -51,6 +51,12 @@ pub(crate) const MAX_AUDIT_HELD: usize = 1_000;
 /// The narrowest terminal that a table is cut for: below it, nothing could be read.
 pub(crate) const MIN_TABLE_WIDTH: usize = 40;
 
+/// In a narrower terminal an entry of the audit log is two lines: its columns alone take 89 characters.
+pub(crate) const WHOLE_ENTRY: usize = 132;
+
+/// In a narrower terminal, tables leave out their least important columns, so that the others can be read.
+pub(crate) const WHOLE_TABLE: usize = 110;
+
 /// Columns of a table are shortened to no less than this.
 pub(crate) const MIN_TABLE_COLUMN: usize = 8;
 
@@ -62,9 +68,6 @@ pub(crate) const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
 
 /// The same of `apply`: some ten thousand users with their keys.
 pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
-
-/// The longest word that the nearest command is looked for, in bytes: the work grows with it, and no command is longer.
-pub(crate) const MAX_NEAREST_WORD: usize = 32;
 
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;

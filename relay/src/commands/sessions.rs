@@ -17,6 +17,7 @@ use crate::commands::Done;
 use crate::commands::access::lock::message;
 use crate::commands::answer::table::{or_dash, table};
 use crate::commands::call::{Call, Command, Right};
+use crate::commands::limits::WHOLE_TABLE;
 use crate::store::{ConsoleRow, Durability, Kill, RelayId, SessionRow, Traffic, UserId};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
@@ -326,6 +327,14 @@ fn list(sessions: &[Listed], width: Option<usize>) -> String {
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
+    if width.is_some_and(|width| width < WHOLE_TABLE) {
+        let row = |[id, user, place, kind, started, idle, _, _, _, command]: [String; 10]| {
+            [id, user, place, kind, started, idle, command]
+        };
+        let rows: Vec<_> = rows.into_iter().map(row).collect();
+        let head = ["ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "COMMAND"];
+        return table(width, head, &rows);
+    }
     let head = [
         "ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "IN", "OUT", "CLIENT", "COMMAND",
     ];

@@ -119,8 +119,15 @@ impl Install {
         }
         if self.is_live() {
             for command in service.start(changed, known) {
-                InstallStep::Run(command).make_so(dry_run, out)?;
+                changed |= InstallStep::Run(command).make_so(dry_run, out)?;
             }
+        }
+        if !changed {
+            let root = self.root.display();
+            let sentence = format_args!(
+                "unchanged: the service of edge-agent is installed in {root} as asked"
+            );
+            say(out, sentence)?;
         }
         Ok(())
     }

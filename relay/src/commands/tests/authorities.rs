@@ -10,7 +10,7 @@ fn named(comment: &str) -> String {
 
 #[tokio::test]
 async fn an_authority_is_trusted_by_name() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
     let local = Caller::Local;
     let trust = async |line: &str, key: &str| fixture.by(&local, line, key).await;
     let nameless = trust("ca trust -", ED25519).await;
@@ -43,6 +43,11 @@ async fn an_authority_is_trusted_by_name() {
         table.contains("corp  trusted  ssh-ed25519  SHA256:UCU"),
         "{table}"
     );
+    // In a narrow terminal the fingerprint is whole, too.
+    fixture.context.width = Some(70);
+    let table = fixture.ok("ca ls").await;
+    assert!(table.contains(FINGERPRINT), "{table}");
+    assert!(table.contains("  trusted  corp\n"), "{table}");
 
     fixture.by(&local, "ca revoke -", FINGERPRINT).await;
     assert_eq!(fixture.json("ca ls --json").await[0]["revoked"], true);

@@ -98,7 +98,7 @@ async fn a_sentence_comes_before_the_fields() {
 
 #[tokio::test]
 async fn listings_have_the_names_that_people_type() {
-    let fixture = Fixture::serving().await;
+    let mut fixture = Fixture::serving().await;
     fixture.device(1, "cam", Labels::new()).await;
     for command in ["devices", "sessions", "recordings"] {
         for flags in ["", " --json"] {
@@ -116,6 +116,10 @@ async fn listings_have_the_names_that_people_type() {
         .await;
     let none = fixture.fails("sessions --device cma").await;
     assert_eq!(none, "no device \"cma\": see `devices`\n");
+    // A narrow terminal has no room for all columns.
+    fixture.context.width = Some(80);
+    let head = "ID  USER  WHERE  KIND  STARTED  IDLE  COMMAND\n";
+    assert_eq!(fixture.ok("sessions").await, head);
 }
 
 #[tokio::test]

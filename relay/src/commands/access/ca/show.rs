@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::list;
 use crate::clock::Timestamp;
 use crate::commands::answer::table::{count, or_dash, table};
+use crate::commands::limits::WHOLE_TABLE;
 use crate::commands::{Context, Failure, json};
 use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
 
@@ -86,6 +87,16 @@ pub(super) async fn authorities(context: &Context, as_json: bool) -> Result<Stri
         [&row.name, state, kind, &row.fingerprint, added].map(str::to_owned)
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
+    if context.width.is_some_and(|width| width < WHOLE_TABLE) {
+        // The first column is never cut, and half a fingerprint is none.
+        let row = |[name, state, _, print, _]: [String; 5]| [print, state, name];
+        let rows: Vec<_> = rows.into_iter().map(row).collect();
+        return Ok(table(
+            context.width,
+            ["FINGERPRINT", "STATE", "NAME"],
+            &rows,
+        ));
+    }
     let head = ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"];
     Ok(table(context.width, head, &rows))
 }

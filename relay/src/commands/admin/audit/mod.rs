@@ -15,6 +15,7 @@ use crate::commands::Done;
 use crate::commands::answer::table::fitted;
 use crate::commands::args::{Moment, ambiguous};
 use crate::commands::call::{Call, Command, Right};
+use crate::commands::limits::WHOLE_ENTRY;
 use crate::commands::{Context, Failure, Out};
 use crate::limits::STORE_POLL;
 use crate::session::registry::life::Activity;
@@ -262,7 +263,7 @@ impl Listing<'_, '_> {
     async fn list(&mut self, head: i64, limit: u32) -> Result<(), Stop> {
         let store = &self.context.store;
         if !self.json {
-            self.rows(&line::head()).await?;
+            self.rows(&line::head(self.is_narrow())).await?;
         }
         let mut after = match limit {
             0 => AuditKey::START,
@@ -316,7 +317,7 @@ impl Listing<'_, '_> {
         for entry in entries {
             match self.json {
                 true => self.out.write_all(&line::json(entry)).await?,
-                false => self.rows(&line::text(entry, 1)).await?,
+                false => self.rows(&self.text(entry, 1)).await?,
             }
         }
         Ok(())
@@ -324,9 +325,21 @@ impl Listing<'_, '_> {
 
     async fn write_runs(&mut self, runs: &mut Runs) -> io::Result<()> {
         for (entry, count) in runs.take() {
-            self.rows(&line::text(&entry, count)).await?;
+            self.rows(&self.text(&entry, count)).await?;
         }
         Ok(())
+    }
+
+    /// Returns whether the reader's terminal has no room for an entry in one line.
+    fn is_narrow(&self) -> bool {
+        self.context.width.is_some_and(|width| width < WHOLE_ENTRY)
+    }
+
+    fn text(&self, entry: &AuditEntry, count: usize) -> String {
+        match self.is_narrow() {
+            true => line::two_lines(entry, count),
+            false => line::text(entry, count),
+        }
     }
 
     /// Writes text within the reader's terminal.
