@@ -184,6 +184,9 @@ pub(super) struct FileCheck<'s> {
     answered: Lane<'s>,
     /// Those that were under way and have no record yet.
     left: Vec<&'s OperationUnderWay>,
+    /// What the records are of that are of none of these as it was left: each with its number. They are of those that
+    /// remain at the end, so that none takes the place of a later one which fits. No more than those.
+    changed: Vec<(Tag, u64)>,
     /// Records so far.
     recorded: u64,
     /// Those behind what was answered that are proved, as far as all before them are.
@@ -218,6 +221,7 @@ impl<'s> FileCheck<'s> {
             view,
             answered: Lane::new(StreamDirection::Out, chain, &seen.answered),
             left: seen.under_way.iter().collect(),
+            changed: Vec::new(),
             recorded: 0,
             proved: 0,
             unproved: false,
@@ -254,16 +258,16 @@ impl<'s> FileCheck<'s> {
             self.proved = self.proved.saturating_add(u64::from(!self.unproved));
             return;
         }
-        let what = self.tagger.what(record);
-        let may_be = match self.view {
-            View::Stale => true,
-            // All answers have passed before the exit status.
-            View::Exited => !self.seen.is_complete,
-            View::CutOff => self.take(|left| left.what == what) || !self.seen.is_complete,
-        };
-        match may_be {
-            true => self.unproved = true,
-            false => self.added = Some(self.recorded),
+        self.unproved = true;
+        match self.view {
+            View::CutOff if self.changed.len() < self.left.len() => {
+                let what = self.tagger.what(record);
+                self.changed.push((what, self.recorded));
+            }
+            View::Stale => {}
+            // All answers have passed before the exit status; and more records than were under way are too many.
+            View::Exited | View::CutOff if !self.seen.is_complete => {}
+            View::Exited | View::CutOff => self.added = Some(self.recorded),
         }
     }
 
@@ -271,6 +275,25 @@ impl<'s> FileCheck<'s> {
     fn take(&mut self, is_it: impl Fn(&OperationUnderWay) -> bool) -> bool {
         let found = self.left.iter().position(|left| is_it(left));
         found.map(|at| self.left.remove(at)).is_some()
+    }
+
+    /// Returns what was under way and has no record, and the number of the first record that is of nothing that was.
+    fn settled(&self) -> (Vec<&'s OperationUnderWay>, Option<u64>) {
+        let mut left = self.left.clone();
+        let mut added = self.added;
+        for (what, number) in &self.changed {
+            // The open files come first: they have a record in any case.
+            match left.iter().position(|left| left.what == *what) {
+                Some(at) => {
+                    left.remove(at);
+                }
+                None if self.seen.is_complete => {
+                    added = Some(added.map_or(*number, |added| added.min(*number)));
+                }
+                None => {}
+            }
+        }
+        (left, added)
     }
 
     /// Returns what is proved. `whole` says that the recording is complete by itself, `got_all` that the device has all
@@ -285,9 +308,12 @@ impl<'s> FileCheck<'s> {
             self.proved
         };
         let proved = answered.saturating_add(behind);
-        let mut left = self.left.iter();
+        let (left, added) = self.settled();
+        let mut left = left.iter();
         let is_missing = left.any(|left| left.is_open || (got_all && left.record.is_some()));
-        let contradiction = match (lack, self.added) {
+        // What was under way beside those that were kept may be missing.
+        let is_cut = !self.seen.is_complete && self.seen.under_way.len() >= MAX_SFTP_UNDER_WAY;
+        let contradiction = match (lack, added) {
             (Some(Unproved::Altered { .. }), _) => Some(Contradiction::FilesAltered {
                 from: answered.saturating_add(1),
             }),
@@ -308,7 +334,7 @@ impl<'s> FileCheck<'s> {
             _ if self.has_gap => Some(Unproved::Gaps),
             Some(lack) if !lack.is_contradiction() => Some(lack),
             _ if may_lack => Some(Unproved::CutShort),
-            _ => self.unproved.then_some(behind_the_end),
+            _ => (self.unproved || is_cut).then_some(behind_the_end),
         };
         let most = self.recorded.max(self.seen.answered.end.frames);
         let found = FileProof {
