@@ -113,6 +113,10 @@ pub(crate) const PAM_TIMEOUT: Duration = Duration::from_secs(12);
 /// Limits how long `su` may take to close a PAM session that was not opened in time, before it is killed.
 pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Limits how long `su` may take to close a PAM session that is over, before it is asked to end: a home is unmounted
+/// within it. An account that stops its waiting shell keeps both no longer.
+pub(crate) const PAM_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Limits how long a PAM session stays open after the last session that used it, for the next one of the same
 /// connection: what a script does between two commands.
 pub(crate) const PAM_LINGER: Duration = Duration::from_secs(1);

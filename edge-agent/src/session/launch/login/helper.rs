@@ -2,11 +2,13 @@
 
 use crate::os::clock;
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
+use std::time::Duration;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::wire::SessionRefusal;
@@ -20,7 +22,7 @@ use crate::os::accounts;
 use crate::session::launch::account::{prepare, take_loginuid};
 use crate::session::launch::helper::{close_inherited, default_signals};
 use crate::session::limits::{
-    MAX_LOGIN_TASK, MAX_LOGIN_TEXT, PAM_END_POLL, PAM_END_TIMEOUT, PAM_TIMEOUT,
+    MAX_LOGIN_TASK, MAX_LOGIN_TEXT, PAM_CLOSE_TIMEOUT, PAM_END_POLL, PAM_END_TIMEOUT, PAM_TIMEOUT,
 };
 
 /// The first words of the waiting shell; its number follows.
@@ -68,6 +70,8 @@ fn serve(control: &mut UnixStream) {
     if let Some(session) = session {
         if said.is_ok() {
             session.wait(control);
+            // From here on no other session takes it, however long it takes to close.
+            let _ = control.shutdown(Shutdown::Both);
         }
         session.close();
     }
@@ -115,6 +119,8 @@ fn open(task: &LoginTask) -> (LoginAnswer, Option<WaitingShell>) {
 /// `su`, and the shell below it that waits until the socket closes.
 struct WaitingShell {
     su: Child,
+    /// The shell, once it is known to be a child of `su`.
+    shell: Option<Pid>,
     socket: UnixStream,
 }
 
@@ -132,10 +138,15 @@ impl WaitingShell {
             .stderr(OwnedFd::from(errors))
             .spawn()
             .map_err(|error| format!("{}: {error}", su.display()))?;
-        let mut waiting = Self { su: child, socket };
+        let mut waiting = Self {
+            su: child,
+            shell: None,
+            socket,
+        };
         let started = said(&mut waiting.socket).and_then(|(pid, notice)| {
-            let given = PamResult::of(pid, waiting.su.id(), uid, notice);
-            given.map_err(failed)
+            let given = PamResult::of(pid, waiting.su.id(), uid, notice).map_err(failed)?;
+            waiting.shell = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            Ok(given)
         });
         match started {
             Ok(given) => Ok((given, waiting)),
@@ -157,26 +168,51 @@ impl WaitingShell {
 
     /// Closes the PAM session.
     fn close(self) {
-        let Self { mut su, socket } = self;
+        let Self {
+            mut su,
+            shell,
+            socket,
+        } = self;
         drop(socket);
-        let _ = su.wait();
+        // Its account may have stopped the shell, and with it `su` stops itself: woken, it wakes the shell.
+        let _ = kill_process(Pid::from_child(&su), Signal::CONT);
+        if has_ended(&mut su, PAM_CLOSE_TIMEOUT) {
+            return;
+        }
+        if let Some(shell) = shell {
+            let _ = kill_process(shell, Signal::KILL);
+        }
+        let _ = kill_process(Pid::from_child(&su), Signal::CONT);
+        end(&mut su);
     }
 
     /// Ends what may not have come so far: `su` closes the session when it is asked to end.
     fn end(self) {
-        let Self { mut su, socket } = self;
+        let Self { mut su, socket, .. } = self;
         drop(socket);
-        let _ = kill_process(Pid::from_child(&su), Signal::TERM);
-        let deadline = clock::instant() + PAM_END_TIMEOUT;
-        while clock::instant() < deadline {
-            match su.try_wait() {
-                Ok(None) => sleep(PAM_END_POLL),
-                _ => return,
-            }
-        }
+        end(&mut su);
+    }
+}
+
+/// Asks `su` to end, and kills it if it does not.
+fn end(su: &mut Child) {
+    let _ = kill_process(Pid::from_child(su), Signal::TERM);
+    if !has_ended(su, PAM_END_TIMEOUT) {
         let _ = su.kill();
         let _ = su.wait();
     }
+}
+
+/// Waits for the end of `su`; returns whether it came in time.
+fn has_ended(su: &mut Child, time: Duration) -> bool {
+    let deadline = clock::instant() + time;
+    while clock::instant() < deadline {
+        match su.try_wait() {
+            Ok(None) => sleep(PAM_END_POLL),
+            _ => return true,
+        }
+    }
+    false
 }
 
 /// Reads up to the mark: the number behind it, and what PAM had to say before.
