@@ -128,7 +128,7 @@ fn the_pam_session_lasts_as_long_as_the_session() {
     }
 }
 
-/// What an account stops is what waits for it: nothing of that, least of all what runs as root, stays behind.
+/// An account may stop the shell that waits for it: nothing stays behind, least of all what runs as root.
 #[test]
 fn a_waiting_shell_that_is_stopped_leaves_nothing_behind() {
     if !is_pam_possible() {

@@ -184,8 +184,8 @@ pub(super) struct FileCheck<'s> {
     answered: Lane<'s>,
     /// Those that were under way and have no record yet.
     left: Vec<&'s OperationUnderWay>,
-    /// What the records are of that are of none of these as it was left: each with its number. They are of those that
-    /// remain at the end, so that none takes the place of a later one which fits. No more than those.
+    /// The records that fit none of these as it was left: a tag and a number each. They are assigned at the end, so that
+    /// none takes the place of a later one which fits. No more than are left.
     changed: Vec<(Tag, u64)>,
     /// Records so far.
     recorded: u64,
