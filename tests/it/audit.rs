@@ -229,7 +229,10 @@ fn each_filter_picks_its_rows_and_the_newest_are_shown() {
         ])
         .ok();
     assert_eq!(ids(&lines(&two.stdout)), ids(&made)[made.len() - 2..]);
-    assert!(log(relay, &["--user", "mallory"]).is_empty());
+    relay
+        .admin(&["audit", "--user", "mallory"])
+        .exits(1)
+        .says("no user \"mallory\", and no event");
     let local = log(relay, &["--user", "local"]);
     assert!(!local.is_empty() && local.iter().all(|row| row["user"] == "local"));
     let name = site.device.name();

@@ -333,7 +333,7 @@ fn authorities_are_managed_in_cli_and_console() {
     let rows: serde_json::Value = serde_json::from_str(&here).unwrap();
     assert_eq!(rows[1]["name"], "other");
     assert_eq!(rows[1]["fingerprint"], other.fingerprint());
-    ask("ca trust /etc/hostname", "").exits(1).says("over ssh");
+    ask("ca trust /etc/hostname", "").exits(2).says("over ssh");
     let own = fixture.admin(&["ssh-config", "--known-hosts"]).out();
     let own = own
         .lines()
