@@ -117,6 +117,10 @@ pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 /// within it. An account that stops its waiting shell keeps both no longer.
 pub(crate) const PAM_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Limits how long a session waits for another one of its connection to open a PAM session, before it opens its own: PAM
+/// takes some milliseconds, unless a directory server does not answer.
+pub(crate) const PAM_TURN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Limits how long a PAM session stays open after the last session that used it, for the next one of the same
 /// connection: what a script does between two commands.
 pub(crate) const PAM_LINGER: Duration = Duration::from_secs(1);

@@ -183,6 +183,18 @@ fn sessions_of_one_connection_share_a_pam_session() {
         terminal.expect("began");
         terminal
     };
+    // They begin together, too.
+    let together: Vec<_> = (0..6)
+        .map(|_| {
+            let mut ssh = ssh("ControlMaster=no");
+            Running::start(ssh.arg("echo began; read end"))
+        })
+        .collect();
+    for session in &together {
+        session.wait_out("began");
+    }
+    assert_eq!(holders(), 1);
+    drop(together);
     let (mut first, mut second) = (begin(), begin());
     assert_eq!(holders(), 1);
     first.send("\r");

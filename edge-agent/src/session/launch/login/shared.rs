@@ -5,8 +5,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use futures_lite::FutureExt as _;
 use holdfast_protocol::ids::{Login, UserName};
 use holdfast_protocol::wire::{Open, SessionRefusal};
 use smol::Timer;
@@ -14,7 +15,7 @@ use smol::Timer;
 use super::{LoginMode, PamResult, PamSession};
 use crate::os::runtime;
 use crate::os::sync::Mutex;
-use crate::session::limits::{MAX_UNUSED_LOGINS, PAM_LINGER};
+use crate::session::limits::{MAX_UNUSED_LOGINS, PAM_LINGER, PAM_TURN_TIMEOUT};
 
 /// All open PAM sessions of the agent.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ struct LoginTable {
     /// The number of the next one.
     next: u64,
     open: Vec<SharedLogin>,
+    /// Those that are being opened, for as long as a session waits for them.
+    opening: Vec<(LoginKey, Weak<smol::lock::Mutex<()>>)>,
 }
 
 #[derive(Debug)]
@@ -87,11 +90,32 @@ impl LoginSessions {
             denied: open.terms.denied_logins.clone(),
             client: open.client,
         };
+        // Sessions that begin together wait for the first of them, unless its PAM takes long.
+        let turn = self.turn(&key);
+        let _turn = async { Some(turn.lock().await) }
+            .or(async {
+                Timer::after(PAM_TURN_TIMEOUT).await;
+                None
+            })
+            .await;
         if let Some(shared) = self.join(&key) {
             return Ok(Some(shared));
         }
         let opened = super::open(program, open, mode).await?;
         Ok(opened.map(|(session, given)| self.add(key, session, given)))
+    }
+
+    /// Returns the lock that is held while one of this key is being opened.
+    fn turn(&self, key: &LoginKey) -> Arc<smol::lock::Mutex<()>> {
+        let mut table = self.0.lock();
+        table.opening.retain(|(_, turn)| turn.strong_count() > 0);
+        let mut opening = table.opening.iter();
+        let found = opening.find_map(|(other, turn)| (other == key).then(|| turn.upgrade())?);
+        found.unwrap_or_else(|| {
+            let turn = Arc::default();
+            table.opening.push((key.clone(), Arc::downgrade(&turn)));
+            turn
+        })
     }
 
     fn join(self: &Arc<Self>, key: &LoginKey) -> Option<(HeldLogin, PamResult)> {
