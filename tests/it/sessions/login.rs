@@ -92,12 +92,13 @@ fn limits_and_groups_are_those_that_pam_gives() {
     }
 }
 
-/// The processes of the account that wait for a session's end.
-fn holding() -> Vec<Pid> {
+/// The processes of the account that wait for a session's end. Each test has an account of its own: they run side by side.
+fn holding(account: u32) -> Vec<Pid> {
+    let uid = format!("\nUid:\t{account}\t");
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let holds = processes.filter(|process| {
         let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
-        read("status").contains("\nUid:\t4077\t") && read("cmdline").contains("holdfast-login")
+        read("status").contains(&uid) && read("cmdline").contains("holdfast-login")
     });
     let number = |process: DirEntry| process.file_name().to_str().unwrap().parse().unwrap();
     holds
@@ -105,8 +106,8 @@ fn holding() -> Vec<Pid> {
         .collect()
 }
 
-fn holders() -> usize {
-    holding().len()
+fn holders(account: u32) -> usize {
+    holding(account).len()
 }
 
 #[test]
@@ -121,10 +122,10 @@ fn the_pam_session_lasts_as_long_as_the_session() {
         let mut terminal =
             Terminal::start(ssh.args(["-t", "echo began; read end; exit 7"]), 80, 24);
         terminal.expect("began");
-        assert_eq!(holders(), 1, "{way:?}");
+        assert_eq!(holders(4077), 1, "{way:?}");
         terminal.send("\r");
         assert_eq!(terminal.wait(SOON).code(), Some(7), "{way:?}");
-        wait_until(SOON, "the end of the PAM session", || holders() == 0);
+        wait_until(SOON, "the end of the PAM session", || holders(4077) == 0);
     }
 }
 
@@ -134,12 +135,12 @@ fn a_waiting_shell_that_is_stopped_leaves_nothing_behind() {
     if !is_pam_possible() {
         return;
     }
-    let accounts = Accounts::new().add("hf-held", 4077, "/bin/sh", "*");
+    let accounts = Accounts::new().add("hf-held", 4078, "/bin/sh", "*");
     let site = Site::with(accounts.device("kitchen-cam").flags(&["--login", "pam"]));
     let mut ssh = site.alice.ssh(Way::Direct, "hf-held", site.device.name());
     let mut terminal = Terminal::start(ssh.args(["-t", "echo began; read end"]), 80, 24);
     terminal.expect("began");
-    let shell = holding()[0];
+    let shell = holding(4078)[0];
     let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = |status: &str, name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -155,7 +156,7 @@ fn a_waiting_shell_that_is_stopped_leaves_nothing_behind() {
     terminal.send("\r");
     terminal.wait(SOON);
     wait_until(SOON, "the end of su and of the shell", || {
-        status(&su).is_empty() && holders() == 0
+        status(&su).is_empty() && holders(4078) == 0
     });
 }
 
@@ -165,7 +166,7 @@ fn sessions_of_one_connection_share_a_pam_session() {
     if !is_pam_possible() {
         return;
     }
-    let accounts = Accounts::new().add("hf-held", 4077, "/bin/sh", "*");
+    let accounts = Accounts::new().add("hf-held", 4079, "/bin/sh", "*");
     let site = Site::with(accounts.device("kitchen-cam").flags(&["--login", "pam"]));
     let folder = tempfile::Builder::new().prefix("cm").tempdir().unwrap();
     let socket = folder.path().join("s");
@@ -193,25 +194,25 @@ fn sessions_of_one_connection_share_a_pam_session() {
     for session in &together {
         session.wait_out("began");
     }
-    assert_eq!(holders(), 1);
+    assert_eq!(holders(4079), 1);
     drop(together);
     let (mut first, mut second) = (begin(), begin());
-    assert_eq!(holders(), 1);
+    assert_eq!(holders(4079), 1);
     first.send("\r");
     first.wait(SOON);
-    assert_eq!(holders(), 1, "the other one uses it");
+    assert_eq!(holders(4079), 1, "the other one uses it");
     let mut other = site.alice.ssh(Way::Direct, "hf-held", site.device.name());
     run(other.arg("true")).ok();
     second.send("\r");
     second.wait(SOON);
-    wait_until(SOON, "the end of the PAM sessions", || holders() == 0);
+    wait_until(SOON, "the end of the PAM sessions", || holders(4079) == 0);
     // One that is ended on the device is not used any more.
     let _third = begin();
-    kill_process(holding()[0], Signal::KILL).unwrap();
-    wait_until(SOON, "its end", || holders() == 0);
+    kill_process(holding(4079)[0], Signal::KILL).unwrap();
+    wait_until(SOON, "its end", || holders(4079) == 0);
     wait_until(SOON, "a session that opens one of its own", || {
         let _fourth = begin();
-        holders() == 1
+        holders(4079) == 1
     });
 }
 
