@@ -35,8 +35,9 @@ pub(super) fn note_joined(file: &Path) -> io::Result<()> {
 /// the first. Once another one was used, none is, until the file is removed: recordings may wait in each of them. What
 /// cannot be remembered is not adopted.
 ///
-/// A device without the file had an agent before that wrote none. If its folder is outside the state folder and not
-/// `is_used`, recordings may wait in another one: the disk may not be mounted.
+/// A device without the file had an agent before that wrote none. If its folder is not `is_used`, recordings may wait in
+/// another one: a disk may not be mounted, or the folder was changed at the upgrade. A folder in memory is empty after
+/// each start, and taken for the one of before.
 pub(super) fn is_adopted(
     file: &Path,
     path: &Path,
@@ -45,13 +46,17 @@ pub(super) fn is_adopted(
     is_used: bool,
 ) -> bool {
     let write = |text: &str| replace(file, text.as_bytes(), 0o600);
-    let compared = identity(path, folder, place).and_then(|present| {
+    let present = identity(path, folder, place).inspect_err(|_| {
+        // It may be a second one, and is used. That this may fail as well is only as before.
+        let _ = write(SEVERAL);
+    });
+    let compared = present.and_then(|present| {
         let adopt = || write(&format!("{present}\n")).map(|()| true);
         match fs::read_to_string(file) {
             Ok(adopted) if adopted.trim_end() == present => Ok(true),
             Ok(adopted) if adopted == JOINED => adopt(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match is_used || place != SpoolPlace::Elsewhere {
+                match is_used || place == SpoolPlace::Memory {
                     true => adopt(),
                     false => write(SEVERAL).map(|()| false),
                 }
@@ -146,5 +151,26 @@ mod tests {
             assert!(is_adopted("new", is_used));
         }
         assert!(!is_adopted("other", false) && !is_adopted("new", true));
+    }
+
+    #[test]
+    fn folder_whose_name_cannot_be_kept_counts_as_another_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = |name: &str| temporary.path().join(name);
+        let file = path("adopted");
+        let is_adopted = |name: &str, place, is_used| {
+            let folder = Folder::open(&path(name)).unwrap();
+            super::is_adopted(&file, &path(name), &folder, place, is_used)
+        };
+        assert!(is_adopted("first", SpoolPlace::Elsewhere, true));
+        // A folder in the place of its id: it can neither be read nor written.
+        fs::create_dir_all(path("second").join(ID)).unwrap();
+        assert!(!is_adopted("second", SpoolPlace::Elsewhere, true));
+        assert!(!is_adopted("first", SpoolPlace::Elsewhere, true));
+        // The default folder, to which the configuration was changed at an upgrade.
+        fs::remove_file(&file).unwrap();
+        assert!(!is_adopted("state", SpoolPlace::State, false));
+        fs::remove_file(&file).unwrap();
+        assert!(is_adopted("state", SpoolPlace::State, true));
     }
 }

@@ -5,13 +5,12 @@ use alloc::vec::Vec;
 
 use thiserror::Error;
 
-use super::seal::{ENCAPSULATED_LEN, KeyId, TAG_LEN};
+use super::seal::{ENCAPSULATED_LEN, KeyId};
 use super::segment::{
     BLOCK_HEAD_LEN, BlockKind, HEADER_LEN, INFO_LEN, MAGIC, SUITE, SegmentHeader, SegmentLink,
-    VERSION,
+    VERSION, block_length,
 };
 use crate::ids::SessionId;
-use crate::limits::MAX_BLOCK_SEALED;
 
 /// A fault of a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -81,6 +80,16 @@ pub enum ScanFault {
     /// A recording that closes without an end, or goes on behind it.
     #[error("a recording ends with exactly one end")]
     End,
+}
+
+impl ScanFault {
+    /// Returns whether it is a fault of one block, and not of the whole segment: what is behind it may be whole.
+    pub(super) fn is_of_a_block(self) -> bool {
+        matches!(
+            self,
+            Self::Block | Self::Kind | Self::Length | Self::BehindFooter
+        )
+    }
 }
 
 /// The part of a segment that was read.
@@ -253,13 +262,10 @@ impl SegmentScan {
     }
 
     fn block_head(&self) -> Result<(BlockKind, usize), ScanFault> {
-        let [kind, high, middle, low] = self.head();
-        let kind = BlockKind::from_number(kind).ok_or(ScanFault::Kind)?;
-        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        if !(TAG_LEN..=MAX_BLOCK_SEALED).contains(&length) {
-            return Err(ScanFault::Length);
-        }
-        Ok((kind, length))
+        let head = self.head();
+        let kind = BlockKind::from_number(head[0]).ok_or(ScanFault::Kind)?;
+        let length = block_length(&head).ok_or(ScanFault::Length)?;
+        Ok((kind, length - BLOCK_HEAD_LEN))
     }
 
     fn finish_block(&mut self, kind: BlockKind) -> Result<Scanned, ScanFault> {

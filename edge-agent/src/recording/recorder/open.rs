@@ -54,8 +54,10 @@ pub(super) fn open_spool(config: &RecorderConfig) -> Result<OpenSpool, String> {
         .is_none_or(|file| is_adopted(file, &config.folder, &folder, place, boot.is_used()));
     let absence = boot.absence(place).filter(|_| adopted);
     if absence.is_none() {
+        let adopted = config.adopted.as_deref().unwrap_or(&config.folder);
         info!(
-            "the spool's folder is new, or another one was used: recordings in that one are not reported as lost"
+            "the spool's folder is new, or was not the only one: recordings that are missing from it are not reported as lost. Once none waits in another folder, remove {} and restart",
+            adopted.display()
         );
     }
     let lost_power = |session: &SessionId| boot.lost_power(session);

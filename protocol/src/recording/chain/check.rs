@@ -21,6 +21,10 @@ pub struct Checker<'s> {
     control: Option<Lane<'s>>,
     /// The operations of sftp.
     files: Option<FileCheck<'s>>,
+    /// True if it is to list file operations.
+    lists_files: bool,
+    /// Listed operations of which the relay kept nothing.
+    uncompared: u64,
     /// Records are missing, and some of them may be sizes and signals.
     control_lost: bool,
     gaps: bool,
@@ -87,11 +91,7 @@ impl Assessment {
     #[must_use]
     pub fn is_proved(&self) -> bool {
         let proved = |proof: &StreamProof| matches!(proof.lack, None | Some(Unproved::CountedOnly));
-        self.contradiction.is_none()
-            && self.control.is_none()
-            && self.forwards.is_none()
-            && self.files.is_none()
-            && self.streams.iter().all(proved)
+        self.is_rest_proved() && self.streams.iter().all(proved)
     }
 
     /// Returns whether everything that passed is proved, and the content of a part of it is not kept, as the session's
@@ -104,12 +104,15 @@ impl Assessment {
                 None | Some(Unproved::CountedOnly | Unproved::ContentNotKept { .. })
             )
         };
+        self.is_rest_proved() && self.streams.iter().all(proved) && !self.is_proved()
+    }
+
+    /// Returns whether everything but the streams is proved.
+    fn is_rest_proved(&self) -> bool {
         self.contradiction.is_none()
             && self.control.is_none()
             && self.forwards.is_none()
             && self.files.is_none()
-            && self.streams.iter().all(proved)
-            && !self.is_proved()
     }
 
     /// Returns bytes that the relay passed on and this recording does not prove.
@@ -164,7 +167,9 @@ impl<'s> Checker<'s> {
             facts,
             streams: Stream::ALL.map(lane),
             control,
+            lists_files,
             files: files.map(|files| FileCheck::new(key, files, view(expected))),
+            uncompared: 0,
             control_lost: false,
             gaps: false,
             end: None,
@@ -181,8 +186,9 @@ impl<'s> Checker<'s> {
             0
         };
         let holds_data = self.facts.handle(&record.event, stdin);
-        if let Some(files) = &mut self.files {
-            files.handle(&record.event);
+        match &mut self.files {
+            Some(files) => files.handle(&record.event),
+            None => self.uncompared += u64::from(matches!(record.event, Event::File(_))),
         }
         match &record.event {
             Event::Data(stream, bytes) if holds_data => self.data(*stream, bytes.0, true),
@@ -228,9 +234,17 @@ impl<'s> Checker<'s> {
             lack: files_lack,
             proved: proved_files,
             unproved: unproved_files,
-        } = files.unwrap_or(FileProof {
-            proved: u64::MAX,
-            ..FileProof::default()
+        } = files.unwrap_or(match self.lists_files {
+            // There is nothing to compare them with.
+            true => FileProof {
+                lack: Some(Unproved::NotFollowed),
+                unproved: self.uncompared,
+                ..FileProof::default()
+            },
+            false => FileProof {
+                proved: u64::MAX,
+                ..FileProof::default()
+            },
         });
         Assessment {
             streams,

@@ -25,6 +25,8 @@ pub struct SeenFiles {
     pub under_way: Vec<OperationUnderWay>,
     /// True if nothing else can have been under way.
     pub is_complete: bool,
+    /// True if the relay followed the operations to the end of the session.
+    pub is_followed: bool,
     /// True if the device follows sftp as this relay does.
     pub is_comparable: bool,
 }
@@ -34,7 +36,7 @@ pub struct SeenFiles {
 pub struct OperationUnderWay {
     /// The tag of its action and its paths.
     pub what: Tag,
-    /// The tag of its record, if the device has seen as much of it as the relay; `None`: then it has no record.
+    /// The tag of the record that the device writes if it has seen no more than the relay; `None`: then it writes none.
     pub record: Option<Tag>,
     /// True if it is a file that was open: it has a record in any case.
     pub is_open: bool,
@@ -47,6 +49,7 @@ pub struct FileDigester {
     answered: StreamDigester,
     under_way: Vec<OperationUnderWay>,
     is_complete: bool,
+    is_followed: bool,
     is_comparable: bool,
 }
 
@@ -60,15 +63,17 @@ impl FileDigester {
             answered: StreamDigester::on(Chain::on(key, FILES)),
             under_way: Vec::new(),
             is_complete: true,
+            is_followed: true,
             is_comparable,
         }
     }
 
     /// Takes what the follower has seen while the session ran.
     pub fn follow(&mut self, seen: &[Followed]) {
-        // What was under way where following ends has another end in the recording.
-        self.is_complete &= !seen.iter().any(|seen| matches!(seen, Followed::Lost(_)));
-        if !self.is_complete {
+        // Where the relay's following ends, the device's may go on: what was under way there is not compared.
+        self.is_followed &= !seen.iter().any(|seen| matches!(seen, Followed::Lost(_)));
+        if !self.is_followed {
+            self.is_complete = false;
             return;
         }
         for followed in seen {
@@ -82,9 +87,8 @@ impl FileDigester {
 
     /// Takes what the follower has left at the end of the session, and what else may have been done by then.
     pub fn finish(&mut self, left: &[Followed], possible: &PossibleOperations) {
-        let lost = !self.is_complete;
         self.is_complete &= possible.is_complete;
-        if lost {
+        if !self.is_followed {
             return;
         }
         for opens in [true, false] {
@@ -116,6 +120,7 @@ impl FileDigester {
             answered: self.answered.seen(),
             under_way: self.under_way.clone(),
             is_complete: self.is_complete,
+            is_followed: self.is_followed,
             is_comparable: self.is_comparable,
         }
     }
@@ -332,8 +337,11 @@ impl<'s> FileCheck<'s> {
         };
         let lack = match lack {
             _ if self.has_gap => Some(Unproved::Gaps),
+            _ if whole && (self.is_unfollowed || !self.seen.is_followed) => {
+                Some(Unproved::NotFollowed)
+            }
             Some(lack) if !lack.is_contradiction() => Some(lack),
-            _ if may_lack => Some(Unproved::CutShort),
+            _ if !whole => Some(Unproved::CutShort),
             _ => (self.unproved || is_cut).then_some(behind_the_end),
         };
         let most = self.recorded.max(self.seen.answered.end.frames);

@@ -30,6 +30,9 @@ pub enum Unproved {
     NotKept,
     /// File operations differ, and the device follows sftp in another way than the relay: it is older.
     NotComparable,
+    /// File operations that the relay, or by its own word the device, could not follow to the end of the session, or that
+    /// the relay did not keep.
+    NotFollowed,
     /// Contradicted: the recording is not what passed. It is so behind this many bytes of the stream.
     Altered {
         /// Bytes of the stream up to the last point that held.

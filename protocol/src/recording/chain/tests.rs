@@ -8,7 +8,8 @@ use core::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::ids::{DeviceId, Login, UserName};
 use crate::recording::record::{
-    EndReason, Event, Gap, GapReason, Record, RecordedBytes, RecordingEnd, Redacted,
+    EndReason, Event, FileKind, FileOperation, Gap, GapReason, Record, RecordedBytes, RecordingEnd,
+    Redacted,
 };
 use crate::wire::Exit;
 
@@ -410,5 +411,29 @@ proptest! {
         }
         let forged = check(&records, Stream::Stdin, end, &seen, true);
         prop_assert!(forged.lack.is_some_and(Unproved::is_contradiction));
+    }
+}
+
+#[test]
+fn file_operations_that_the_relay_did_not_keep_are_not_proved() {
+    let expected = Expectation {
+        kind: RecordedKind::Sftp,
+        ..expectation(Default::default(), true)
+    };
+    let mut checker = Checker::new(&KEY, &expected);
+    let removal = FileOperation {
+        kind: FileKind::Remove,
+        path: RecordedBytes(b"/etc/shadow"),
+        other: None,
+        size: 0,
+        result: 0,
+    };
+    for recorded in 0..2 {
+        let found = checker.finish(true);
+        assert_eq!(found.files, Some(Unproved::NotFollowed));
+        assert_eq!((found.proved_files, found.unproved_files), (0, recorded));
+        assert!(!found.is_proved() && !found.is_proved_without_content());
+        let event = Event::File(removal.clone());
+        checker.handle(&Record { delta: 0, event });
     }
 }

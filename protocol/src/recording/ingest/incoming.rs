@@ -112,7 +112,7 @@ impl Ingest {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // The rest of it may be whole, and is wanted.
-                Err(fault @ (ScanFault::Block | ScanFault::Kind | ScanFault::Length)) => {
+                Err(fault) if fault.is_of_a_block() => {
                     incoming.damage = Some((incoming.scan.blocks(), fault));
                 }
                 Err(fault) => {

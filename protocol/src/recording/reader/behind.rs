@@ -60,14 +60,8 @@ impl<'k> RecordingReader<'k> {
     /// segment of that block.
     #[must_use]
     pub fn behind(&self) -> Option<BehindReader<'k>> {
-        let is_damage = matches!(
-            self.fault?,
-            ScanFault::Block
-                | ScanFault::Kind
-                | ScanFault::Length
-                | ScanFault::BehindFooter
-                | ScanFault::Seal
-        );
+        let fault = self.fault?;
+        let is_damage = fault.is_of_a_block() || fault == ScanFault::Seal;
         (is_damage && self.end.is_none()).then_some(BehindReader {
             session: self.session,
             secrets: self.secrets,
@@ -224,13 +218,12 @@ impl BehindReader<'_> {
         let length = block_length(block)?;
         let kind = BlockKind::from_number(*block.first()?)?;
         let sealed = block.get(BLOCK_HEAD_LEN..length)?;
-        self.search = self.search.checked_sub(length as u64)?;
+        // The first attempt is what a whole recording costs.
+        if start > 0 {
+            self.search = self.search.checked_sub(length as u64)?;
+        }
         let bound = bound(&header.session, header.index, index, kind);
         let text = opener.open(sealed, &bound).ok()?;
-        // What was read at the first attempt costs nothing that a whole recording would not.
-        if start == 0 {
-            self.search += length as u64;
-        }
         Some((start + length, OpenedBlock { index, kind, text }))
     }
 }

@@ -24,12 +24,12 @@ pub enum ReadVerdict {
     },
     /// It is whole up to here, and then stops.
     Truncated {
-        /// The at.
+        /// The place where it stops.
         at: Position,
     },
     /// It is not what the device wrote. What was read before this point is valid.
     Tampered {
-        /// The at.
+        /// The place of the fault.
         at: Position,
         /// The fault.
         fault: ScanFault,

@@ -13,6 +13,15 @@ use crate::limits::{GAP_HYSTERESIS, MAX_CONTENT_ENDS_RECORD, MAX_UNWRITTEN};
 use crate::recording::record::{Event, GapReason, Record, Stream};
 use crate::recording::segment::WriteError;
 
+/// The answer for a session while the medium is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnSlowMedium {
+    /// It waits.
+    Wait,
+    /// It is over, and waits for nothing.
+    Continue,
+}
+
 impl Spool {
     /// Records a piece of data, before it is shown. Nothing is changed by an answer of `Wait` or `Refused`.
     pub fn accept_data(
@@ -31,7 +40,7 @@ impl Spool {
             return self.digest(now, session, &piece);
         }
         let cost = LiveRecording::cost(piece.bytes.len());
-        let accept = self.admit(now, session, cost, &|live, why| {
+        let accept = self.admit(now, session, cost, OnSlowMedium::Wait, &|live, why| {
             live.skip_data(now, &piece, why);
         });
         let Accept::Accepted = accept else {
@@ -46,26 +55,13 @@ impl Spool {
 
     /// Records something else than data.
     pub fn accept(&mut self, now: Duration, session: SessionId, event: Event<'_>) -> Accept {
-        self.accept_beside(now, session, event, 0)
+        self.accept_beside(now, session, event, 0, OnSlowMedium::Wait)
     }
 
     /// Records something else than data of a session that is over: it does not wait for a slow medium, which could not
     /// slow the session down any more.
     pub fn accept_last(&mut self, now: Duration, session: SessionId, event: Event<'_>) -> Accept {
-        let accept = self.accept(now, session, event.clone());
-        let Accept::Wait = accept else {
-            return accept;
-        };
-        match self.live.get_mut(&session) {
-            Some(live) if live.is_gap() && !live.may_close_gap() => {
-                live.skip_record(now, GapReason::SpoolFull);
-                Accept::Gap
-            }
-            _ => self.record(session, |live| {
-                live.close_gap(now)?;
-                live.record(now, event)
-            }),
-        }
+        self.accept_beside(now, session, event, 0, OnSlowMedium::Continue)
     }
 
     /// Records that file operations are missing from here on, for this reason. There is always room for it once, before
@@ -87,6 +83,7 @@ impl Spool {
         session: SessionId,
         event: Event<'_>,
         more: u64,
+        on_slow: OnSlowMedium,
     ) -> Accept {
         let mut encoded = Vec::new();
         let delta = u64::MAX;
@@ -95,7 +92,8 @@ impl Spool {
             return Accept::Refused(Unavailable::from(WriteError::from(error)));
         }
         let cost = LiveRecording::cost(encoded.len()) + more;
-        let accept = self.admit(now, session, cost, &|live, why| live.skip_record(now, why));
+        let skip = |live: &mut LiveRecording, why| live.skip_record(now, why);
+        let accept = self.admit(now, session, cost, on_slow, &skip);
         let Accept::Accepted = accept else {
             return accept;
         };
@@ -108,6 +106,7 @@ impl Spool {
         now: Duration,
         session: SessionId,
         cost: u64,
+        on_slow: OnSlowMedium,
         skip: &dyn Fn(&mut LiveRecording, GapReason),
     ) -> Accept {
         let Some(live) = self.live.get(&session) else {
@@ -127,7 +126,7 @@ impl Spool {
             return Accept::Refused(Unavailable::NotRecording);
         };
         match room {
-            Ok(()) if slow => Accept::Wait,
+            Ok(()) if slow && on_slow == OnSlowMedium::Wait => Accept::Wait,
             Ok(()) if gap && !live.may_close_gap() => {
                 skip(live, GapReason::SpoolFull);
                 Accept::Gap

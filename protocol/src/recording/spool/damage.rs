@@ -18,14 +18,6 @@ pub struct Damage {
     pub fault: ScanFault,
 }
 
-/// Returns whether a fault is one of a block, and not of the whole segment.
-pub(super) fn is_of_a_block(fault: ScanFault) -> bool {
-    matches!(
-        fault,
-        ScanFault::Block | ScanFault::Kind | ScanFault::Length | ScanFault::BehindFooter
-    )
-}
-
 /// Returns whether whole blocks follow in `rest`, which begins with the damaged one; the kind of the last of them.
 /// Their checks hang on the damaged block, so the shape must do: a run of blocks that ends exactly where the bytes do,
 /// or two and more before a torn one.

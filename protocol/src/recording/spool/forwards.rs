@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::accept::OnSlowMedium;
 use super::live::LiveRecording;
 use super::{Accept, Spool};
 use crate::ids::SessionId;
@@ -17,7 +18,13 @@ impl Spool {
         opened: ForwardOpened<'_>,
     ) -> Accept {
         let end = LiveRecording::cost(MAX_CLOSED_RECORD);
-        let accept = self.accept_beside(now, session, Event::ForwardOpened(opened), end);
+        let accept = self.accept_beside(
+            now,
+            session,
+            Event::ForwardOpened(opened),
+            end,
+            OnSlowMedium::Wait,
+        );
         if accept == Accept::Accepted
             && let Some(live) = self.live.get_mut(&session)
         {

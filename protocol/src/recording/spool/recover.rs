@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use embedded_io::Error as _;
 use embedded_io::ErrorKind;
 
-use super::damage::{Damage, blocks_behind, has_unwritten, is_of_a_block, read_rest};
+use super::damage::{Damage, blocks_behind, has_unwritten, read_rest};
 use super::{EndedRecording, FileState, Flash, Spool, SpoolConfig, SpoolFile, Sync};
 use crate::ids::SessionId;
 use crate::limits::{MAX_BLOCK_SEALED, MAX_SEGMENT, WRITE_BATCH};
@@ -234,7 +234,7 @@ impl Spool {
         state: &SegmentWalk,
         medium: &mut M,
     ) -> Option<Option<BlockKind>> {
-        if !is_of_a_block(fault) || found.length > MAX_SEGMENT as u64 {
+        if !fault.is_of_a_block() || found.length > MAX_SEGMENT as u64 {
             return None;
         }
         let rest = read_rest(medium, found.name, scan.whole(), found.length);

@@ -287,6 +287,39 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
     }
 }
 
+/// Covers bytes that are no part of a segment: those of the segments after it are taken all the same.
+#[tokio::test]
+async fn what_is_added_behind_a_footer_costs_no_later_segment() {
+    let bed = Fixture::new().await;
+    let (_guard, key, watched) = bed.begin().await;
+    let mut device = Device::recording(&bed, SESSION, &key);
+    let shown = noise(2_500_000);
+    device.show(SESSION, &shown);
+    for frame in shown.chunks(8 * 1024) {
+        watched.pass(Stream::Stdout, frame, 0);
+    }
+    device.end(SESSION);
+    device.files.0.values_mut().next().unwrap().push(0xa5);
+    device.restart();
+    bed.recordings
+        .over(&watched, exited(), false)
+        .await
+        .unwrap();
+    bed.upload_all(&device).await;
+    let facts = bed.judged().await;
+    assert_eq!(facts.row.state, RecordingState::Tampered);
+    let reason = facts.row.reason.clone().unwrap();
+    assert!(
+        reason.ends_with("there is something behind the footer"),
+        "{reason}"
+    );
+    assert_eq!(facts.segments.len(), 3, "{reason}");
+    let (before, at, behind) = read(&bed, facts).await;
+    assert_eq!((at.len(), at[0].segment), (1, 0));
+    let text: Vec<u8> = behind.iter().map(|(byte, _)| *byte).collect();
+    assert_eq!([before, text].concat(), shown);
+}
+
 /// Covers a block that seems to go on behind the end of its segment, like one that was torn by a crash.
 #[tokio::test]
 async fn a_damaged_length_hides_nothing_that_is_behind_it() {

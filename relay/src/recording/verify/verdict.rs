@@ -170,6 +170,7 @@ pub(super) fn lack_text(lack: Unproved) -> String {
                 .to_owned()
         }
         Unproved::Altered { behind } => format!("altered behind byte {behind}"),
+        Unproved::NotFollowed => "they were not followed to the end of the session".to_owned(),
         Unproved::NotComparable => {
             "the device's agent is too old for a comparison; update it".to_owned()
         }

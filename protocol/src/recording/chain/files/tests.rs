@@ -526,7 +526,7 @@ fn what_is_missing_by_the_devices_word_is_no_contradiction() {
     let proof = check.finish(true, true);
     assert_eq!(proof.contradiction, None);
     assert_eq!((proof.proved, proof.unproved), (1, 2));
-    assert!(proof.lack.is_some());
+    assert_eq!(proof.lack, Some(Unproved::NotFollowed));
 }
 
 #[test]
@@ -549,6 +549,13 @@ fn what_follows_where_the_relay_lost_track_is_not_compared() {
     let proof = check(&seen, View::Exited, &records, true);
     assert_eq!(proof.contradiction, None);
     assert_eq!((proof.proved, proof.unproved), (3, 1));
+    assert_eq!(proof.lack, Some(Unproved::NotFollowed));
+    // A device that lists no more than what was followed hides the rest, however the session ended.
+    for view in [View::Exited, View::CutOff] {
+        let proof = check(&seen, view, &records[..3], true);
+        let lack = Some(Unproved::NotFollowed);
+        assert_eq!((proof.contradiction, proof.lack), (None, lack));
+    }
     records[0].result = 4;
     let proof = check(&seen, View::Exited, &records, true);
     let differs = Contradiction::FilesAltered { from: 1 };

@@ -99,6 +99,29 @@ fn what_is_behind_a_damaged_block_is_read() {
     }
 }
 
+/// Covers a search that has used up its bytes: what is whole stays readable.
+#[test]
+fn whole_blocks_need_no_search() {
+    let segments = write(SESSION, 3, 5, &noise);
+    let all = all(&segments);
+    let mut damaged = segments.clone();
+    damaged[0][edges(&segments[0])[2] + 20] ^= 1;
+    let secrets = [secret()];
+    let mut reader = RecordingReader::new(SESSION, &secrets).of_whole_segments();
+    assert!(reader.read_segment(&damaged[0], &mut |_, _| {}).is_err());
+    let mut rest = reader.behind().unwrap();
+    rest.search = 0;
+    let (mut behind, mut damage) = (vec![], vec![]);
+    for segment in &damaged {
+        rest.read_segment(segment, &mut |micros, part| match part {
+            Behind::Damage(at) => damage.push((at.segment, at.block)),
+            Behind::Record(record) => take(&mut behind, micros, &record.event),
+        });
+    }
+    assert_eq!(damage, [(0, 2)]);
+    assert_eq!(behind, all[5..], "the segments behind it");
+}
+
 #[test]
 fn several_damaged_places_are_named() {
     let segments = write(SESSION, 2, 8, &noise);
