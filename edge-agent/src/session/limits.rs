@@ -93,8 +93,8 @@ pub(crate) const BIND_ATTEMPTS: u32 = 5;
 /// Between two of these: a process ends in less.
 pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(50);
 
-/// Limits how long the way from the helper's start to the account's shell may take: a home on a slow network
-/// file system is waited for, one on a dead server is not.
+/// Limits how long the way from the helper's instructions to the account's shell may take: a home on a slow network
+/// file system is waited for, one on a dead server is not. PAM, which opens its session before, has the same time.
 pub(crate) const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limits how long the last bytes of a session may take to be acknowledged before it counts as over.
@@ -110,12 +110,17 @@ pub(crate) const BULK_PRIORITY: i32 = 0;
 /// second look with root, is within [`LAUNCH_TIMEOUT`].
 pub(crate) const PAM_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Limits how long `su` may take to close a PAM session that was not opened in time, before it is killed.
+/// Limits how long `su` may take to close a PAM session that was not opened in time, before it is killed; and to take
+/// the end of its killed shell, before it is asked to end.
 pub(crate) const PAM_END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Limits how long `su` may take to close a PAM session that is over, before it is asked to end: a home is unmounted
-/// within it. An account that stops its waiting shell keeps both no longer.
+/// Limits how long the waiting shell of a PAM session that is over may live on, before it is killed: it ends at once,
+/// unless its account has stopped it.
 pub(crate) const PAM_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limits how long `su` may take to close a PAM session after that, before it is killed: an encrypted home on a slow
+/// card is written back and unmounted within it, but a module that hangs does not stay.
+pub(crate) const PAM_UNMOUNT_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Limits how long a session waits for another one of its connection to open a PAM session, before it opens its own: PAM
 /// takes some milliseconds, unless a directory server does not answer.

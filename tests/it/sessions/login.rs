@@ -160,6 +160,30 @@ fn a_waiting_shell_that_is_stopped_leaves_nothing_behind() {
     });
 }
 
+/// A module may write back and unmount a home: `su` is not killed in the middle of it.
+#[test]
+fn pam_has_time_to_close_a_session() {
+    if !is_pam_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    let rules = format!(
+        "auth sufficient pam_rootok.so\naccount required pam_unix.so\n\
+         session required pam_permit.so\n\
+         session required pam_exec.so type=close_session /bin/sleep 13\n\
+         session required pam_exec.so type=close_session /bin/touch {}\n",
+        closed.display()
+    );
+    let accounts = Accounts::new().add("hf-slow", 4080, "/bin/sh", "*");
+    let device = accounts.pam_rules(&rules).device("kitchen-cam");
+    let site = Site::with(device.flags(&["--login", "pam"]));
+    let mut ssh = site.alice.ssh(Way::Direct, "hf-slow", site.device.name());
+    run(ssh.arg("true")).ok();
+    assert!(!closed.exists());
+    wait_until(SOON * 2, "the last module", || closed.exists());
+}
+
 /// As with sshd: an automation that runs many commands over one connection opens one.
 #[test]
 fn sessions_of_one_connection_share_a_pam_session() {

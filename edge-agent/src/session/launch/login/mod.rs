@@ -14,6 +14,7 @@
 mod given;
 mod helper;
 mod shared;
+mod waiting;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -137,7 +138,7 @@ struct PamSession {
 }
 
 impl PamSession {
-    /// Returns whether it is open still: the helper ends with the shell that it has wait.
+    /// Returns whether it is open still: the helper closes its socket when the waiting shell has ended.
     fn is_open(&self) -> bool {
         let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         recv(&self.control, &mut [0; 1], look).is_err_and(|error| error == Errno::AGAIN)
