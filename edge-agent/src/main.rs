@@ -248,13 +248,18 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let is_root = rustix::process::geteuid().is_root();
     let facts = match StateDir::look_into(&args.state.state)? {
         Some(state) => DoctorFacts {
+            is_root,
             status: status::ask(&state, Question::Status)?,
             // A membership that cannot be read is one.
             has_joined: !matches!(Membership::load(&state), Ok(None)),
         },
-        None => DoctorFacts::default(),
+        None => DoctorFacts {
+            is_root,
+            ..DoctorFacts::default()
+        },
     };
     let found = doctor::run(&facts);
     let mut out = Stdout::answer();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, openat, renameat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 use thiserror::Error;
 
 use crate::os::folder::{self, FolderFault};
@@ -100,7 +100,7 @@ impl StateDir {
         }
         let owner = path.metadata().ok().map(|meta| meta.uid());
         match owner {
-            Some(uid) if uid != 0 && rustix::process::geteuid().is_root() => {
+            Some(uid) if uid != 0 && geteuid().is_root() => {
                 let path = path.to_owned();
                 Err(StateDirError::Foreign { path, uid })
             }
@@ -123,6 +123,7 @@ impl StateDir {
 
     /// Returns the processes that have the lock open by its path with one of these endings.
     fn holders(&self, endings: &[&str]) -> Vec<Pid> {
+        let devices = self.devices();
         let Ok(path) = self.path.canonicalize() else {
             return Vec::new();
         };
@@ -134,8 +135,10 @@ impl StateDir {
         let locks: Vec<PathBuf> = endings.iter().map(lock).collect();
         let holds = |process: &Path| {
             let open = fs::read_dir(process.join("fd")).into_iter().flatten();
-            open.flatten()
-                .any(|entry| fs::read_link(entry.path()).is_ok_and(|file| locks.contains(&file)))
+            open.flatten().map(|entry| entry.path()).any(|open| {
+                fs::read_link(&open).is_ok_and(|file| locks.contains(&file))
+                    && self.is_own(&open, &devices)
+            })
         };
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         all.filter_map(|entry| {
@@ -143,6 +146,28 @@ impl StateDir {
             holds(&entry.path()).then_some(pid)
         })
         .collect()
+    }
+
+    /// Returns whether an open file with the path of the lock may be one of this folder. A process in another mount
+    /// namespace, such as an agent in a container, has the same path for a file of its own.
+    fn is_own(&self, open: &Path, devices: &[u64]) -> bool {
+        let (Ok(file), Ok(folder)) = (fs::metadata(open), self.dir.metadata()) else {
+            return false;
+        };
+        let is_removed = file.nlink() == 0;
+        let is_lock = || {
+            let lock = fs::metadata(self.file(LOCK));
+            lock.is_ok_and(|lock| (lock.dev(), lock.ino()) == (file.dev(), file.ino()))
+        };
+        devices.contains(&file.dev()) && file.uid() == folder.uid() && (is_removed || is_lock())
+    }
+
+    /// Returns the file systems of the folder and of its files: an overlay may have several.
+    fn devices(&self) -> Vec<u64> {
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let all = files.map(|entry| entry.metadata());
+        let all = all.chain([self.dir.metadata()]).flatten();
+        all.map(|file| file.dev()).collect()
     }
 
     /// Takes the lock of the running agent.
@@ -264,9 +289,16 @@ fn replace_in(folder: &File, name: &OsStr, bytes: &[u8], mode: u32) -> io::Resul
 
 /// Returns what to do about a refusal by the operating system.
 fn remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => {
+    remedy_for(source, geteuid().is_root())
+}
+
+fn remedy_for(source: &io::Error, is_root: bool) -> &'static str {
+    match (source.kind(), is_root) {
+        (io::ErrorKind::PermissionDenied, false) => {
             ": run it as root (sudo), or name another folder with --state"
+        }
+        (io::ErrorKind::PermissionDenied, true) => {
+            ": root is refused too, as SELinux or a network file system may do: name another folder with --state"
         }
         _ => "",
     }
@@ -291,12 +323,22 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> StateDirError
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    use std::process::{Command, Stdio};
 
     #[test]
     fn forgotten_sudo_is_named() {
         let denied = || io::Error::from(Errno::ACCESS);
         let path = PathBuf::from("/var/lib/edge-agent");
-        let remedy = ": Permission denied (os error 13): run it as root (sudo), or name another folder with --state";
+        let other = "name another folder with --state";
+        let sudo = format!(": run it as root (sudo), or {other}");
+        assert_eq!(remedy_for(&denied(), false), sudo);
+        let by_root = remedy_for(&denied(), true);
+        assert!(
+            by_root.ends_with(other) && !by_root.contains("sudo"),
+            "{by_root}"
+        );
+        let here = remedy_for(&denied(), geteuid().is_root());
+        let remedy = format!(": Permission denied (os error 13){here}");
         let folder = FolderFault::Io {
             path: path.clone(),
             source: denied(),
@@ -319,7 +361,7 @@ mod tests {
         assert!(StateDir::look_into(&state).unwrap().is_none());
         assert!(!state.exists(), "looking makes nothing");
         fs::create_dir(&state).unwrap();
-        if !rustix::process::geteuid().is_root() {
+        if !geteuid().is_root() {
             return;
         }
         chown(&state, Some(47_110), None).unwrap();
@@ -349,6 +391,42 @@ mod tests {
         );
         drop(lock);
         assert_eq!((state.left_behind(), state.running()), (vec![], vec![]));
+    }
+
+    // An agent in a container, which has the default folder there.
+    #[test]
+    fn a_lock_of_another_mount_namespace_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let state = StateDir::create_or_open(&path).unwrap();
+        let other = folder.path().join("volume");
+        fs::create_dir(&other).unwrap();
+        let mount = |source: &str| format!("mount {source} \"$0\"");
+        let volume = mount("--bind \"$0/../volume\"");
+        let memory = mount("-t tmpfs none");
+        for (mount, end) in [(&memory, ""), (&volume, ""), (&memory, "; rm \"$0/lock\"")] {
+            let script = format!("{mount} && exec 3>\"$0/lock\"{end}; echo ready; exec sleep 600");
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+            let started = unshare.arg(&path).stdout(Stdio::piped()).spawn();
+            let mut container = started.unwrap();
+            let mut ready = [0; 6];
+            let begun = container.stdout.take().unwrap().read_exact(&mut ready);
+            let found = (state.left_behind(), state.running());
+            let open = fs::read_link(format!("/proc/{}/fd/3", container.id()));
+            container.kill().unwrap();
+            container.wait().unwrap();
+            // Not every machine has user namespaces for this account.
+            if begun.is_err() {
+                return;
+            }
+            let shown = open.unwrap();
+            assert!(
+                shown.starts_with(path.join("lock")) || !end.is_empty(),
+                "{shown:?}"
+            );
+            assert_eq!(found, (vec![], vec![]), "{script}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::fmt;
 
 use clap::ValueEnum as _;
-use rustix::process::geteuid;
 use serde::Serialize;
 
 use crate::os::clock::WallTime;
@@ -87,6 +86,8 @@ pub struct DoctorFacts {
     pub status: Option<AgentStatus>,
     /// True if the device is a member of a fleet.
     pub has_joined: bool,
+    /// True if root runs the checks.
+    pub is_root: bool,
 }
 
 /// All checks, in their order.
@@ -160,11 +161,19 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
     let mode = login_mode(arguments.map(Vec::as_slice).unwrap_or_default());
     let lacks = "sessions have /etc/environment and a loginuid, but no limits.conf, no XDG_RUNTIME_DIR and no account \
                  rules of PAM";
-    if !geteuid().is_root() {
+    if !facts.is_root && facts.has_joined {
         // The folder of root's agent is closed to others, so that this is the agent's account.
         return DoctorFinding::ok(
             check,
             "the agent is not root: its sessions are those of its own account, and PAM opens none",
+        );
+    }
+    if !facts.is_root {
+        return DoctorFinding::bad(
+            FindingLevel::Warning,
+            check,
+            "only root can check whether PAM opens sessions",
+            "run `edge-agent doctor` as the agent's account",
         );
     }
     if mode == LoginMode::Bare {
@@ -264,6 +273,8 @@ mod tests {
         let asks_to_join = |found: &DoctorFinding| found.to_string().contains("edge-agent join");
         assert!(found[0].message.contains("has not joined a fleet"));
         assert!(asks_to_join(&found[0]));
+        // Nothing is known of an agent, not even its account.
+        assert_eq!(found[1].level, FindingLevel::Warning, "{}", found[1]);
         let joined = DoctorFacts {
             has_joined: true,
             ..DoctorFacts::default()
@@ -271,6 +282,7 @@ mod tests {
         let found = run(&joined);
         assert_eq!(found[0].message, "no agent runs on this state folder");
         assert!(!asks_to_join(&found[0]));
+        assert_eq!(found[1].level, FindingLevel::Ok, "{}", found[1]);
         let bad = found.iter().filter(|found| found.level != FindingLevel::Ok);
         assert!(bad.clone().count() > 0 && bad.clone().all(|found| found.remedy.is_some()));
     }
