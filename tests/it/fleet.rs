@@ -362,6 +362,7 @@ fn slips_are_usage() {
         "cp - --on role=camera",
         "cp - --on role=camera:dir/",
         "cp - --on role=camera:x --mode 4755",
+        "cp /etc/hostname --on role=camera:x",
     ] {
         let output = ask(line).exits(2);
         assert!(

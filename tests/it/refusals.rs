@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::harness::{
-    Device, KeyKind, Relay, Running, SOON, Site, User, Way, own_login, run, wait_until,
+    Device, KeyKind, Relay, Running, SOON, Site, User, Way, block_on, own_login, run, wait_until,
 };
 
 #[test]
@@ -77,6 +78,27 @@ fn who_waits_for_a_device_learns_when_it_is_there() {
         .says("it needs a role");
     let unknown = run(site.alice.console().args(["wait", "kitchen-cqm"])).exits(1);
     unknown.says("no device \"kitchen-cqm\": see `devices`");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_asked_once() {
+    let site = Site::new();
+    site.exec(Way::Direct, "true").ok();
+    let url = format!("sqlite:{}", site.relay.state().join("relay.db").display());
+    block_on(async {
+        let mut store = SqliteConnection::connect(&url).await.unwrap();
+        let broken = "ALTER TABLE devices RENAME TO gone";
+        sqlx::query(broken).execute(&mut store).await.unwrap();
+        store.close().await.unwrap();
+    });
+    let asked = || {
+        let log = site.relay.log();
+        log.matches("cannot look up what a decision needs").count()
+    };
+    let before = asked();
+    let refused = site.exec(Way::Direct, "true").exits(255);
+    refused.says("the relay's store does not answer: try again in a minute");
+    assert_eq!(asked(), before + 1);
 }
 
 #[test]

@@ -68,7 +68,7 @@ macro_rules! command_tree {
             }
 
             /// Returns whether it names a file, which over ssh has to come on stdin.
-            fn names_file(&self) -> bool {
+            pub(crate) fn names_file(&self) -> bool {
                 match self { $(Self::$name(args) => args.names_file(),)+ }
             }
 

@@ -73,6 +73,10 @@ impl Command for Args {
         None
     }
 
+    fn names_file(&self) -> bool {
+        self.file != "-"
+    }
+
     fn streams(&self) -> bool {
         true
     }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::over;
 use crate::access::policy::{Ability, Subject};
 use crate::bulk::{self, BulkCaller, BulkJob, BulkRequest, Copy, Payload, PayloadError};
+use crate::commands::call::Command as _;
 use crate::commands::devices::{cp, exec};
 use crate::commands::{self, AnyCommand, Bulk, Caller, Out};
 use crate::identity::Principal;
@@ -16,9 +17,6 @@ use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::session::input::InputReceiver;
 use crate::session::refusal::Refusal;
 use crate::ssh::Front;
-
-/// The refusal of a copy whose file is named: it lies on the operator's machine.
-const FILE_ON_STDIN: &str = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
 
 /// Does it, and gives the exit status; an error says whether the client wished its end, rather than being gone.
 pub(super) async fn run(
@@ -30,6 +28,10 @@ pub(super) async fn run(
     err: &mut Out<'_>,
 ) -> Result<u8, bool> {
     let asked = may(principal, caller, command);
+    let failed = match asked.is_ok() && command.names_file() {
+        true => commands::USAGE,
+        false => commands::FAILED,
+    };
     let asked = match (asked, command.bulk()) {
         (Ok(subject), Some(Bulk::Exec(args))) => exec(subject, args).map(|order| (subject, order)),
         (Ok(subject), Some(Bulk::Cp(args))) => {
@@ -56,10 +58,7 @@ pub(super) async fn run(
                     err.flush().await
                 };
                 let _ = timeout(FINAL_STATUS_TIMEOUT, said).await;
-                match refusal {
-                    Refusal::Command(why) if why == FILE_ON_STDIN => commands::USAGE,
-                    _ => commands::FAILED,
-                }
+                failed
             }
         }
     };
@@ -115,8 +114,10 @@ async fn cp(
     args: &cp::Args,
     input: &mut InputReceiver,
 ) -> Result<Result<BulkJob, Refusal>, ClientGone> {
-    if args.file != "-" {
-        return Ok(Err(Refusal::Command(FILE_ON_STDIN.into())));
+    // It lies on the operator's machine.
+    if args.names_file() {
+        let why = "the file comes on stdin: `cp - --on SELECTOR:PATH <FILE`";
+        return Ok(Err(Refusal::Command(why.into())));
     }
     let login = match args.order.login(&subject.user.name) {
         Ok(login) => login,

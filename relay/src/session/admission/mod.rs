@@ -13,10 +13,12 @@ pub(crate) mod recorded;
 
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::wire::Open;
+use tokio::time::timeout;
 
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::{Ability, Subject};
 use crate::identity::{self as auth, Principal};
+use crate::limits::STORE_TIMEOUT;
 use crate::model::quota::Quota;
 use crate::session::Sessions;
 use crate::session::admission::facts::{AccessFacts, DeviceLookup};
@@ -341,10 +343,13 @@ impl Sessions {
             return;
         };
         let device = match name {
-            Some(name) => self.in_time(self.store.device_named(name)).await,
-            None => Ok(None),
+            // A store that did not answer would only be waited for once more.
+            Some(name) if !matches!(refusal, Refusal::Store) => {
+                let found = timeout(STORE_TIMEOUT, self.store.device_named(name)).await;
+                found.ok().and_then(Result::ok).flatten()
+            }
+            _ => None,
         };
-        let device = device.ok().flatten();
         let noted = self
             .report
             .session_rejected(client, target, device.as_ref(), refusal);
