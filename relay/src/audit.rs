@@ -32,6 +32,7 @@ use crate::audit::limits::{
     MAX_SUMMED_ACTORS, MAX_SUMMED_DEVICES, MAX_SUMMED_SOURCES,
 };
 use crate::clock::Timestamp;
+use crate::model::invalid::Fault;
 use crate::model::source::Source;
 use crate::store::{AuditEntry, Store};
 use crate::sync::Mutex;
@@ -175,7 +176,7 @@ impl Audit {
     }
 
     /// Returns the reason why the log cannot be written, if it cannot.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<Fault> {
         self.0.health.fault()
     }
 

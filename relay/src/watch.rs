@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
+use crate::model::invalid::Fault;
 use crate::session::Sessions;
 use crate::session::admission::enforce;
 use crate::ssh::Front;
@@ -41,8 +42,8 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
 struct Flushed {
     heard: HashMap<DeviceId, Timestamp>,
     refusals: [u64; 3],
-    /// The reason why the audit log cannot be written, empty if it can; `None` before the first time.
-    audit_fault: Option<String>,
+    /// The fault why the audit log cannot be written, if it cannot; `None` before the first time.
+    audit_fault: Option<Option<Fault>>,
 }
 
 #[derive(Default)]
@@ -152,7 +153,7 @@ async fn flush_facts(
     flushed: &mut Flushed,
 ) -> Result<(), StoreError> {
     let refusals = sessions.leases.refusals();
-    let audit_fault = front.audit.fault().unwrap_or_default();
+    let audit_fault = front.audit.fault();
     let tunnels = sessions.tunnels.registry.all();
     let heard: Vec<_> = tunnels
         .iter()
@@ -168,7 +169,10 @@ async fn flush_facts(
         tx.note_refusals(sessions.relay, refusals).await?;
     }
     if flushed.audit_fault.as_ref() != Some(&audit_fault) {
-        tx.meta_set(meta::AUDIT_FAULT, &audit_fault).await?;
+        let Fault { found, remedy } = audit_fault.clone().unwrap_or_default();
+        tx.meta_set(meta::AUDIT_FAULT, &found).await?;
+        let remedy = remedy.unwrap_or_default();
+        tx.meta_set(meta::AUDIT_REMEDY, &remedy).await?;
     }
     tx.heard(&heard).await?;
     tx.commit().await?;

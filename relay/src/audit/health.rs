@@ -5,6 +5,7 @@ use std::str::FromStr;
 use tracing::{error, info};
 
 use super::AuditError;
+use crate::model::invalid::Fault;
 use crate::sync::Mutex;
 
 /// The policy for new sessions while the log cannot be written.
@@ -43,7 +44,7 @@ pub(super) enum LogTarget {
 pub(super) struct Health {
     policy: WhenUnwritable,
     /// The reason why they cannot be written, if they can't.
-    broken: Mutex<[Option<String>; 2]>,
+    broken: Mutex<[Option<Fault>; 2]>,
 }
 
 impl Health {
@@ -75,13 +76,13 @@ impl Health {
     }
 
     /// Returns the reason why the log cannot be written, if it cannot.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         let broken = self.broken.lock();
         broken.iter().flatten().next().cloned()
     }
 
     /// Notes how the last attempt went, and says a change, and only a change, in the relay's own log.
-    pub(super) fn note(&self, place: LogTarget, outcome: Result<(), String>) {
+    pub(super) fn note(&self, place: LogTarget, outcome: Result<(), Fault>) {
         let mut broken = self.broken.lock();
         let before = &mut broken[place as usize];
         let follows = match self.policy {

@@ -11,6 +11,7 @@ use super::health::{Health, LogTarget, WhenUnwritable};
 use super::{AuditError, Event, EventKind};
 use crate::audit::limits::{AUDIT_BATCH, AUDIT_HELD, AUDIT_PROBE, AUDIT_TIMEOUT};
 use crate::clock::Timestamp;
+use crate::model::invalid::Fault;
 use crate::store::{AuditEntry, Durability, Store, StoreError};
 
 /// A message of the queue.
@@ -22,6 +23,10 @@ pub(super) enum LogMessage {
     /// Write all that came before, and end.
     Close(LogDone),
 }
+
+/// The remedy where the database fails for a reason that names none.
+const STORE_REMEDY: &str =
+    "see that the disk of the state folder is writable, with free space, and not slow";
 
 pub(super) type LogDone = oneshot::Sender<Result<(), AuditError>>;
 
@@ -91,9 +96,10 @@ impl Writer {
         let outcome = self.attempt(&entries).await;
         self.health.note(
             LogTarget::Store,
-            outcome
-                .as_ref()
-                .map_or_else(|error| Err(error.to_string()), |()| Ok(())),
+            outcome.as_ref().map_or_else(
+                |error| Err(error.fault().or_remedy(STORE_REMEDY)),
+                |()| Ok(()),
+            ),
         );
         match outcome {
             Ok(()) => {
@@ -130,6 +136,7 @@ impl Writer {
             "the database takes longer than {} s",
             AUDIT_TIMEOUT.as_secs()
         );
+        let slow = Fault::with_remedy(slow, STORE_REMEDY);
         self.health.note(LogTarget::Store, Err(slow));
         append.await
     }

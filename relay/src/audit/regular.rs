@@ -17,6 +17,7 @@ use crate::audit::limits::{
 };
 use crate::clock::{self, Timestamp};
 use crate::limits::STORE_POLL;
+use crate::model::invalid::Fault;
 use crate::store::{AuditFilter, AuditRemoved, Durability, Store, StoreError};
 
 /// The configuration of the log.
@@ -68,6 +69,20 @@ enum FeedError {
     Store(#[from] StoreError),
 }
 
+impl FeedError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Output(error) => {
+                let inner = error
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<Fault>());
+                inner.map_or_else(|| Fault::new(error.to_string()), Fault::clone)
+            }
+            Self::Store(error) => error.fault(),
+        }
+    }
+}
+
 /// Brings every row of the table to the output, in order, from all writers.
 async fn feed(audit: &Audit, store: &Store, output: SinkOutput, stop: &CancellationToken) {
     let sink = Arc::new(Mutex::new(Sink::new(output)));
@@ -88,7 +103,7 @@ async fn feed(audit: &Audit, store: &Store, output: SinkOutput, stop: &Cancellat
         };
         let caught_up = catch_up(audit, store, &sink, &mut written).await;
         if let Err(error) = caught_up {
-            audit.0.health.note(LogTarget::File, Err(error.to_string()));
+            audit.0.health.note(LogTarget::File, Err(error.fault()));
             if !last {
                 tokio::time::sleep(AUDIT_PROBE).await;
             }
@@ -149,7 +164,7 @@ async fn on_thread<T: Send + 'static>(
         done = &mut done => done,
         () = sleep_until(deadline) => {
             let slow = format!("it takes nothing for {} s", AUDIT_TIMEOUT.as_secs());
-            audit.0.health.note(LogTarget::File, Err(slow));
+            audit.0.health.note(LogTarget::File, Err(Fault::new(slow)));
             done.await
         }
     };

@@ -13,6 +13,7 @@ use holdfast_protocol::escape::Escaped;
 use serde::Deserialize;
 
 use crate::audit::limits::MAX_AUDIT_LINE;
+use crate::model::invalid::Fault;
 
 /// The output for lines beside the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,19 +91,20 @@ impl Sink {
     }
 }
 
-/// Returns an error that names the file, and what can be done.
+/// Returns an error that names the file, and what can be done: a [`Fault`] is in it.
 fn unwritten(path: &Path, error: &io::Error) -> io::Error {
     let path = Escaped(&path.to_string_lossy()).to_string();
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound => ": make its folder",
-        io::ErrorKind::PermissionDenied => ": let the relay's account write there",
-        io::ErrorKind::StorageFull => ": make room there",
-        _ => "",
+        io::ErrorKind::NotFound => Some("make its folder"),
+        io::ErrorKind::PermissionDenied => Some("let the relay's account write there"),
+        io::ErrorKind::StorageFull => Some("make room there"),
+        _ => None,
     };
-    io::Error::new(
-        error.kind(),
-        format!("cannot write {path} ({error}){remedy}"),
-    )
+    let fault = Fault {
+        found: format!("cannot write {path} ({error})"),
+        remedy: remedy.map(str::to_owned),
+    };
+    io::Error::new(error.kind(), fault)
 }
 
 /// Flushes a regular file to the disk; a pipe refuses to.

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::access::policy::Subject;
 use crate::audit::Event;
+use crate::model::invalid::Fault;
 use crate::session::registry::console::{self, Shows};
 use crate::session::registry::life::Activity;
 
@@ -103,8 +104,8 @@ macro_rules! command_tree {
             }
 
             /// Returns its answer and exit status where the state folder cannot be opened, if it has one.
-            pub(crate) fn unopened(&self, why: &str) -> Option<(String, u8)> {
-                match self { $(Self::$name(args) => args.unopened(why),)+ }
+            pub(crate) fn unopened(&self, fault: &Fault) -> Option<(String, u8)> {
+                match self { $(Self::$name(args) => args.unopened(fault),)+ }
             }
 
             async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
@@ -171,7 +172,7 @@ pub(crate) async fn run(
     let changes_nothing = command.streams();
     let is_deed = command.is_deed();
     let failed = match caller {
-        // Of these words nothing could be done, whatever there is.
+        // A file of the operator's machine cannot be read here: wrong usage, whatever else fails.
         Caller::User(_) if command.names_file() && permit(caller, &command).is_ok() => USAGE,
         _ => command.failure_code(),
     };

@@ -22,6 +22,7 @@ use crate::clock::Timestamp;
 use crate::commands::{self, AnyCommand, Caller, CommandRow, Context, DONE, FAILED, RelayFacts};
 use crate::config::{Config, DEFAULT_STATE, Flags, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED};
 use crate::limits::FINAL_STATUS_TIMEOUT;
+use crate::model::invalid::Fault;
 use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
@@ -191,9 +192,9 @@ fn accepted_event(key: &KeyFingerprint, before: Option<&str>) -> AuditEntry {
 
 /// Returns the exit status of a command where the state folder cannot be opened. What keeps everything else from
 /// working is what `doctor` is asked for.
-fn unopened(command: &AnyCommand, error: anyhow::Error) -> anyhow::Result<u8> {
-    let Some((text, code)) = command.unopened(&error.to_string()) else {
-        return Err(error);
+fn unopened(command: &AnyCommand, fault: Fault) -> anyhow::Result<u8> {
+    let Some((text, code)) = command.unopened(&fault) else {
+        return Err(fault.into());
     };
     let printed = print(io::stdout(), text.as_bytes());
     Ok(if printed { code } else { FAILED })
@@ -204,7 +205,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
     let is_word = matches!(command, AnyCommand::Recordings(_))
         && !dir.as_os_str().as_encoded_bytes().contains(&b'/');
     // What `doctor` finds is how it is now.
-    let waits = command.unopened("").is_none() && !is_word;
+    let waits = command.unopened(&Fault::default()).is_none() && !is_word;
     let mut first_start = FirstStart::on(dir);
     let opened = match waits {
         true => first_start.state(),
@@ -218,7 +219,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
                 commands::recording_states()
             );
         }
-        Err(error) => return unopened(&command, error.into()),
+        Err(error) => return unopened(&command, error.fault()),
     };
     if command.bulk().is_some() {
         return bulk::run(&state, &command, ssh);
@@ -235,10 +236,13 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
     runtime.block_on(async {
         let store = match waits {
             true => first_start.store(&state.database()).await?,
-            false => Store::open_existing(&state.database()).await?,
+            false => match Store::open_existing(&state.database()).await {
+                Ok(store) => store,
+                Err(error) => return unopened(&command, error.fault()),
+            },
         };
         if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
-            return unopened(&command, error.into());
+            return unopened(&command, error.fault());
         }
         let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
         let place = StorageBackend::remembered(&store).await;

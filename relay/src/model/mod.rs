@@ -1,5 +1,5 @@
 //! Nouns that several layers share: devices, users, roles and their rules, labels, locks, quotas, snapshots of the
-//! whole policy, sources of connections. What a value says of another is here (a rule matches, a quota is full);
+//! whole policy, sources of connections, faults. What a value says of another is here (a rule matches, a quota is full);
 //! decisions are in [`crate::access`].
 
 pub(crate) mod device;

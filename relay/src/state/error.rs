@@ -1,22 +1,19 @@
 //! The errors of a state folder, in sentences that name the file and the remedy.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::model::invalid::Fault;
+
 /// The reason why the state folder cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum StateError {
     /// No relay was ever started here.
-    #[error(
-        "no relay state in {0}: start `relay serve --state {0}` once, or name the right folder with --state"
-    )]
     NoState(PathBuf),
     /// Another relay serves from the folder.
-    #[error(
-        "a relay already serves from {dir} (pid {pid}): stop it first, or give this one a folder of its own"
-    )]
     Locked {
         /// The folder.
         dir: PathBuf,
@@ -24,15 +21,10 @@ pub(crate) enum StateError {
         pid: String,
     },
     /// A file that was there at the first start is gone.
-    #[error(
-        "{0} is missing: restore it from a backup; the relay makes no new one, because devices and operators trust the old one"
-    )]
     Missing(PathBuf),
     /// The folder is of a version that made no recordings.
-    #[error("{0} is of an earlier version: start `relay serve` of this version once")]
     Older(PathBuf),
     /// A file does not hold what it must.
-    #[error("{file} is damaged (expected {expected}, found {found}): restore it from a backup")]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -42,7 +34,6 @@ pub(crate) enum StateError {
         found: String,
     },
     /// A file or the folder can be reached by others than the owner.
-    #[error("{path} is open to other users (mode {mode:04o}): run `chmod {wanted:o} {path}`")]
     Exposed {
         /// The file or folder.
         path: PathBuf,
@@ -52,10 +43,6 @@ pub(crate) enum StateError {
         wanted: u32,
     },
     /// The folder, or the link that leads to it, belongs to another account.
-    #[error(
-        "{path} belongs to user id {owner}, and this relay runs as user id {own}: start it as that account, or give it a \
-         folder of its own with --state"
-    )]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -65,7 +52,6 @@ pub(crate) enum StateError {
         own: u32,
     },
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}")]
     Io {
         /// The action that failed.
         action: &'static str,
@@ -75,6 +61,73 @@ pub(crate) enum StateError {
         source: io::Error,
     },
     /// No random numbers, or a key that cannot be written as text: the cryptographic library failed.
-    #[error("the cryptographic library failed to make a key: {0}")]
     Crypto(&'static str),
+}
+
+impl StateError {
+    /// Returns what was found, and the remedy.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::NoState(dir) => {
+                let dir = dir.display();
+                Fault::with_remedy(
+                    format!("no relay state in {dir}"),
+                    format!(
+                        "start `relay serve --state {dir}` once, or name the right folder with --state"
+                    ),
+                )
+            }
+            Self::Locked { dir, pid } => Fault::with_remedy(
+                format!("a relay already serves from {} (pid {pid})", dir.display()),
+                "stop it first, or give this one a folder of its own",
+            ),
+            Self::Missing(file) => Fault::with_remedy(
+                format!("{} is missing", file.display()),
+                "restore it from a backup; the relay makes no new one, because devices and operators trust the old one",
+            ),
+            Self::Older(dir) => Fault::with_remedy(
+                format!("{} is of an earlier version", dir.display()),
+                "start `relay serve` of this version once",
+            ),
+            Self::Damaged {
+                file,
+                expected,
+                found,
+            } => Fault::with_remedy(
+                format!(
+                    "{} is damaged (expected {expected}, found {found})",
+                    file.display()
+                ),
+                "restore it from a backup",
+            ),
+            Self::Exposed { path, mode, wanted } => {
+                let path = path.display();
+                Fault::with_remedy(
+                    format!("{path} is open to other users (mode {mode:04o})"),
+                    format!("run `chmod {wanted:o} {path}`"),
+                )
+            }
+            Self::Foreign { path, owner, own } => Fault::with_remedy(
+                format!(
+                    "{} belongs to user id {owner}, and this relay runs as user id {own}",
+                    path.display()
+                ),
+                "start it as that account, or give it a folder of its own with --state",
+            ),
+            Self::Io {
+                action,
+                path,
+                source,
+            } => Fault::new(format!("cannot {action} {}: {source}", path.display())),
+            Self::Crypto(why) => Fault::new(format!(
+                "the cryptographic library failed to make a key: {why}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault().fmt(f)
+    }
 }

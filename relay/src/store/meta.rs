@@ -21,6 +21,8 @@ pub(crate) const RECORDINGS: &str = "recordings";
 pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 /// The reason why the serving relay cannot write the audit log; empty if it can.
 pub(crate) const AUDIT_FAULT: &str = "audit_fault";
+/// The remedy for that, if it names one.
+pub(crate) const AUDIT_REMEDY: &str = "audit_remedy";
 /// The cluster's public key, in hexadecimal.
 const CLUSTER: &str = "cluster";
 

@@ -6,6 +6,7 @@ use super::permit::Right;
 use crate::audit::Event;
 use crate::commands::answer::failure::Failure;
 use crate::commands::limits::MAX_INPUT;
+use crate::model::invalid::Fault;
 use crate::output::{DONE, FAILED, Out};
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
@@ -62,9 +63,9 @@ pub(crate) trait Command: clap::Args + Clone {
         ""
     }
 
-    /// Returns the answer and the exit status where the state folder cannot be opened for the reason `why`; `None` for
+    /// Returns the answer and the exit status where the state folder cannot be opened because of this fault; `None` for
     /// a command that needs it open.
-    fn unopened(&self, _why: &str) -> Option<(String, u8)> {
+    fn unopened(&self, _fault: &Fault) -> Option<(String, u8)> {
         None
     }
 

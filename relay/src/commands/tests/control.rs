@@ -1,7 +1,8 @@
-//! `lock`, `unlock` and `sessions`.
+//! `lock`, `unlock`, `sessions`, and what `doctor` says of a relay that serves.
 
 use super::*;
 use crate::clock;
+use crate::store::meta;
 
 #[tokio::test]
 async fn a_lock_is_listed_until_it_is_removed() {
@@ -165,4 +166,38 @@ async fn a_filter_by_an_unknown_name_says_so() {
         .by(&operator(&["operator"], false), "sessions --user alcie", "")
         .await;
     assert_eq!((said.code, said.err.as_str()), (DONE, ""));
+}
+
+#[tokio::test]
+async fn doctor_says_of_a_serving_relay_alone_how_its_log_is() {
+    let fixture = Fixture::serving().await;
+    fixture
+        .ok("user add alice --principal alice --role admin")
+        .await;
+    let store = &fixture.context.store;
+    let note = async |found: &str, remedy: &str| {
+        let noted = async |tx: &mut store::Tx| {
+            tx.meta_set(meta::AUDIT_FAULT, found).await?;
+            tx.meta_set(meta::AUDIT_REMEDY, remedy).await
+        };
+        store.change(noted).await.unwrap();
+    };
+    // What a relay noted that was ended since says nothing of now.
+    for found in ["cannot write /x (no space (os error 28))", ""] {
+        note(found, "make room there").await;
+        let said = fixture.run("doctor").await.out;
+        assert!(said.contains("no relay serves from"), "{said}");
+        assert!(!said.contains("audit log"), "{said}");
+    }
+    let relay = RelayId::random().unwrap();
+    let beats = async |tx: &mut store::Tx| tx.heartbeat(relay, Timestamp::now()).await;
+    store.change(beats).await.unwrap();
+    let said = fixture.run("doctor").await.out;
+    assert!(said.contains("the audit log is written"), "{said}");
+    note("cannot write /x (a: b)", "make room there").await;
+    let said = fixture.run("doctor").await;
+    assert_eq!(said.code, FAILED);
+    let expected =
+        "the relay cannot write the audit log: cannot write /x (a: b): make room there; until";
+    assert!(said.out.contains(expected), "{}", said.out);
 }

@@ -1,10 +1,12 @@
 //! The fingerprints of the relay's keys, as the store remembers them: one fact for each.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use sqlx::sqlite::SqliteConnection;
 use thiserror::Error;
 
+use crate::model::invalid::Fault;
 use crate::state::KeyFingerprint;
 use crate::store::meta::{self, ROSTER};
 use crate::store::{Store, StoreError, Tx};
@@ -18,9 +20,6 @@ const RECORDING: &str = "recording.key";
 #[derive(Debug, Error)]
 pub(crate) enum BoundKeyError {
     /// A key is not the one that the relay has used so far.
-    #[error(
-        "{file} holds another key than this relay has used so far (expected fingerprint {expected}, found {found}): restore the file from a backup, since {breaks}; if the key was replaced on purpose, start `relay serve --accept-key {name}` once"
-    )]
     Replaced {
         /// The file.
         file: PathBuf,
@@ -34,11 +33,43 @@ pub(crate) enum BoundKeyError {
         name: &'static str,
     },
     /// There is no such key.
-    #[error("no key \"{0}\": expected one of {1}")]
     Unknown(String, String),
     /// The store.
-    #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl BoundKeyError {
+    /// Returns what was found, and the remedy.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Replaced {
+                file,
+                expected,
+                found,
+                breaks,
+                name,
+            } => Fault::with_remedy(
+                format!(
+                    "{} holds another key than this relay has used so far (expected fingerprint {expected}, found {found})",
+                    file.display()
+                ),
+                format!(
+                    "restore the file from a backup, since {breaks}; if the key was replaced on purpose, start `relay serve --accept-key {name}` once"
+                ),
+            ),
+            Self::Unknown(name, known) => Fault::with_remedy(
+                format!("no key \"{name}\""),
+                format!("expected one of {known}"),
+            ),
+            Self::Store(error) => error.fault(),
+        }
+    }
+}
+
+impl fmt::Display for BoundKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault().fmt(f)
+    }
 }
 
 impl Store {

@@ -15,6 +15,7 @@ use crate::clock::{Coarse, Timestamp};
 use crate::commands::answer::table::table;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
+use crate::model::invalid::Fault;
 use crate::store::{ClonePair, Device, Store, meta};
 
 /// 2026-01-01: this program is younger.
@@ -45,8 +46,8 @@ impl Command for Args {
         None
     }
 
-    fn unopened(&self, why: &str) -> Option<(String, u8)> {
-        Some(unopened(self, why))
+    fn unopened(&self, fault: &Fault) -> Option<(String, u8)> {
+        Some(unopened(self, fault))
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
@@ -111,8 +112,12 @@ impl Finding {
 async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     let mut findings = folder::check(&context.facts.folder);
     findings.extend(database(&context.store).await);
-    findings.push(serving(context).await?);
-    findings.extend(audit_log(&context.store).await?);
+    // Live or not is a matter of heartbeats, and those go by the clock on the wall.
+    let serves = context.store.relay_serves(Timestamp::now()).await?;
+    findings.push(serving(context, serves));
+    if serves {
+        findings.extend(audit_log(&context.store).await?);
+    }
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
     findings.extend(recordings::check(&context.facts.folder, &context.store).await?);
@@ -129,12 +134,11 @@ async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
 }
 
 /// Returns the text for when not even the state can be opened, and the exit status.
-fn unopened(args: &Args, sentence: &str) -> (String, u8) {
-    // The errors of the state folder end with what to do: `FOUND: REMEDY`.
-    let (message, remedy) = sentence
-        .rsplit_once(": ")
-        .unwrap_or((sentence, "repair it, or name the right folder with --state"));
-    let finding = Finding::problem("state", message, remedy);
+fn unopened(args: &Args, fault: &Fault) -> (String, u8) {
+    let remedy = fault.remedy.as_deref().unwrap_or(
+        "run this as the relay's account, repair it, or name the right folder with --state",
+    );
+    let finding = Finding::problem("state", fault.found.as_str(), remedy);
     match report(args, &[finding]) {
         Ok(done) => (done.text, done.code),
         Err(failure) => (format!("{failure}\n"), FAILED),
@@ -185,39 +189,39 @@ async fn database(store: &Store) -> Vec<Finding> {
 }
 
 /// Returns whether a relay serves from the folder: without one all else may be well, and nothing works.
-async fn serving(context: &Context) -> Result<Finding, Failure> {
+fn serving(context: &Context, serves: bool) -> Finding {
     const CHECK: &str = "relay";
-    // Live or not is a matter of heartbeats, and those go by the clock on the wall.
-    if context.store.relay_serves(Timestamp::now()).await? {
-        return Ok(Finding::ok(CHECK, "a relay serves from this folder"));
+    if serves {
+        return Finding::ok(CHECK, "a relay serves from this folder");
     }
     let folder = context.facts.folder.display();
-    Ok(Finding::warning(
+    Finding::warning(
         CHECK,
         format!("no relay serves from {folder}"),
         format!("start `relay serve --state {folder}`"),
-    ))
+    )
 }
 
 /// Returns whether the serving relay can write the audit log, as it noted itself.
 async fn audit_log(store: &Store) -> Result<Option<Finding>, Failure> {
-    let fault = store.meta_get(meta::AUDIT_FAULT).await?;
-    Ok(fault.map(|fault| match fault.as_str() {
-        "" => Finding::ok("audit", "the audit log is written"),
-        reason => audit_fault(reason),
-    }))
+    let Some(found) = store.meta_get(meta::AUDIT_FAULT).await? else {
+        return Ok(None);
+    };
+    if found.is_empty() {
+        return Ok(Some(Finding::ok("audit", "the audit log is written")));
+    }
+    let remedy = store.meta_get(meta::AUDIT_REMEDY).await?;
+    let remedy = remedy.filter(|remedy| !remedy.is_empty());
+    Ok(Some(audit_fault(Fault { found, remedy })))
 }
 
-/// Returns the finding that the audit log cannot be written, with the remedy that the reason names, if it names one.
-fn audit_fault(reason: &str) -> Finding {
-    let (reason, remedy) = match reason.rsplit_once("): ") {
-        Some((reason, remedy)) => (format!("{reason})"), remedy),
-        None => (
-            reason.to_owned(),
-            "make the place of `[audit] file` writable for the relay, with free space",
-        ),
-    };
-    let message = format!("the relay cannot write the audit log: {reason}");
+/// Returns the finding that the audit log cannot be written.
+fn audit_fault(fault: Fault) -> Finding {
+    let message = format!("the relay cannot write the audit log: {}", fault.found);
+    let remedy = fault
+        .remedy
+        .as_deref()
+        .unwrap_or("make the place of `[audit] file` writable for the relay, with free space");
     let remedy = format!(
         "{remedy}; until then new sessions are refused, unless `when_unwritable` is `continue`"
     );
@@ -270,15 +274,52 @@ async fn clock(context: &Context) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::StateError;
 
     #[test]
     fn an_unwritten_audit_log_has_one_remedy() {
-        let fault = "cannot write /x/log (No such file or directory (os error 2)): make its folder";
+        let found = "cannot write /x/log (No such file or directory (os error 2))";
         assert_eq!(
-            audit_fault(fault).text(),
+            audit_fault(Fault::with_remedy(found, "make its folder")).text(),
             "the relay cannot write the audit log: cannot write /x/log (No such file or directory (os error 2)): make its folder; until then new sessions are refused, unless `when_unwritable` is `continue`"
         );
-        let other = audit_fault("the disk is gone").text();
+        let other = audit_fault(Fault::new("the disk is gone")).text();
         assert!(other.contains("gone: make the place of"), "{other}");
+    }
+
+    #[test]
+    fn a_remedy_is_no_error_of_the_system() {
+        let unopened = |error: StateError| {
+            let (said, code) = unopened(&Args { json: true }, &error.fault());
+            assert_eq!(code, FAILED);
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let said = &said[0];
+            [&said["message"], &said["remedy"]].map(|text| text.as_str().unwrap().to_owned())
+        };
+        let [message, remedy] = unopened(StateError::Io {
+            action: "open",
+            path: "/x/cluster.key".into(),
+            source: std::io::Error::from_raw_os_error(13),
+        });
+        assert_eq!(
+            message,
+            "cannot open /x/cluster.key: Permission denied (os error 13)"
+        );
+        assert!(
+            remedy.starts_with("run this as the relay's account"),
+            "{remedy}"
+        );
+        let [message, remedy] = unopened(StateError::Crypto("a number: even"));
+        assert!(message.ends_with("a key: a number: even"), "{message}");
+        assert!(
+            remedy.starts_with("run this as the relay's account"),
+            "{remedy}"
+        );
+        let [message, remedy] = unopened(StateError::NoState("/x: y".into()));
+        assert_eq!(message, "no relay state in /x: y");
+        assert!(
+            remedy.starts_with("start `relay serve --state /x: y`"),
+            "{remedy}"
+        );
     }
 }
