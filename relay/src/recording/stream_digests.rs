@@ -149,7 +149,7 @@ impl StreamDigests {
         }
     }
 
-    /// Returns the number of frames of input have passed, where they have a place in the recording.
+    /// Returns the number of frames of input that have passed, where they have a place in the recording.
     fn place(&self, digests: &Digests) -> u64 {
         let [stdin, _, _] = &digests.streams;
         if self.holds_data { stdin.frames() } else { 0 }

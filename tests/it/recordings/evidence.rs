@@ -131,6 +131,21 @@ fn what_is_behind_a_damaged_block_is_shown_with_its_mark() {
     let played = site.relay.admin(&["play", id, "--speed", "1000"]).out();
     let (_, behind) = played.split_once(&gap).expect("a line in its place");
     assert!(behind.contains(&marked), "played");
-    let found = site.relay.admin(&["recordings", "grep", last]).ok().out();
-    assert!(found.contains(&marked), "{found:.300}");
+    // A search is of the rest alone, and says so. The relay's own line is no hit.
+    let grep = |pattern: &str| site.relay.admin(&["recordings", "grep", pattern]).exits(2);
+    let found = grep(last);
+    let lacks = format!(
+        "could not be read whole, the newest of them {id}: segment 0, block {block} is damaged"
+    );
+    assert!(found.err().contains(&lacks), "{found:.300}");
+    let found = found.out();
+    assert!(
+        found.contains(&marked) && found.contains(&gap),
+        "{found:.300}"
+    );
+    for pattern in ["is damaged", "no such text"] {
+        let found = grep(pattern);
+        assert_eq!(found.out(), "", "{pattern}");
+        assert!(found.err().contains(&lacks), "{found:.300}");
+    }
 }

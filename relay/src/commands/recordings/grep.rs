@@ -11,7 +11,9 @@ use super::super::{Context, DONE, Done, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
 use crate::recording::archive::{Part, Read};
-use crate::recording::export::{Plain, TimedLine, Title, content_end_text, tampered_text};
+use crate::recording::export::{
+    Plain, TimedLine, Title, content_end_text, damage_text, seconds, tampered_text,
+};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
@@ -42,7 +44,7 @@ struct Searched {
     is_found: bool,
     /// Recordings whose content is not kept to its end.
     cut: usize,
-    /// The recordings that could not be read, and the reason of the newest one.
+    /// The recordings that could not be read whole, and the reason of the newest one.
     unread: Vec<SessionId>,
     why: String,
 }
@@ -90,7 +92,7 @@ impl Searched {
         let unread = self.unread.first().map(|id| {
             let many = count(self.unread.len(), "recording");
             format!(
-                "{many} could not be read, the newest of them {id}: {}; see `relay recordings verify {id}`",
+                "{many} could not be read whole, the newest of them {id}: {}; see `relay recordings verify {id}`",
                 self.why
             )
         });
@@ -117,8 +119,17 @@ impl Searched {
     }
 }
 
+/// The places in a recording where nothing can be found.
+#[derive(Default)]
+struct Unsearched {
+    /// The ends of content that is not kept, in words.
+    cut: Vec<String>,
+    /// The first damaged block, in words, and the line in its place.
+    damage: Option<(String, Option<TimedLine>)>,
+}
+
 /// Looks through one recording. If there is content of it that could not be searched, its hits are followed by where
-/// that begins.
+/// that is.
 async fn search(
     pattern: &str,
     context: &Context,
@@ -130,9 +141,10 @@ async fn search(
         return Ok(());
     };
     let plain = Arc::new(Mutex::new((Plain::new(Title::of(&facts)), 0)));
-    let cut = Arc::new(Mutex::new(Vec::new()));
-    let (reading, cutting, wanted) = (plain.clone(), cut.clone(), pattern.to_owned());
-    let opened = context.facts.archive.open(facts).await;
+    let unsearched = Arc::new(Mutex::new(Unsearched::default()));
+    let (reading, lacking, wanted) = (plain.clone(), unsearched.clone(), pattern.to_owned());
+    let archive = &context.facts.archive;
+    let opened = archive.open(facts.clone()).await;
     said.tampered.clone_from(&opened.tampered);
     let mut hits = opened.read(move |micros, part| {
         let mut plain = reading.lock();
@@ -140,32 +152,33 @@ async fn search(
         if let Part::Record(record, _) = part
             && let Recorded::ContentEnds(ends) = &record.event
         {
-            let mut cut = cutting.lock();
+            let cut = &mut lacking.lock().cut;
             // One for each stream, whatever else a recording says.
             cut.truncate(2);
             cut.push(format!("[{}]", content_end_text(ends)));
         }
         let mut lines = match part {
             Part::Record(record, mark) => plain.0.timed_lines(micros, record, mark),
-            Part::Damage(at) => plain.0.timed_damage(micros, at),
+            Part::Damage(at) => {
+                let mut lines = plain.0.timed_damage(micros, at);
+                // The relay's own line is no hit.
+                let gap = lines.pop();
+                let first = || (damage_text(at), gap);
+                lacking.lock().damage.get_or_insert_with(first);
+                lines
+            }
         };
         lines.retain(|line| line.text.contains(&wanted));
         (!lines.is_empty()).then_some(lines)
     });
-    let mut found = false;
+    let (mut found, mut end) = (false, None);
     while let Some(item) = hits.recv().await {
         match item {
             Read::Item(lines) => {
                 said.begin(&mut found).await?;
                 said.hits(&lines).await?;
             }
-            Read::End(Err(error)) => {
-                if searched.unread.is_empty() {
-                    searched.why = error.to_string();
-                }
-                searched.unread.push(id);
-            }
-            Read::End(Ok(_)) => {}
+            Read::End(read) => end = Some(read),
         }
     }
     let (rest, micros) = {
@@ -180,9 +193,24 @@ async fn search(
         said.begin(&mut found).await?;
         said.hits(&rest).await?;
     }
-    let cut = std::mem::take(&mut *cut.lock());
+    let Unsearched { cut, damage } = std::mem::take(&mut *unsearched.lock());
+    let (damage, gap) = damage.unzip();
     if found {
+        if let Some(gap) = gap.flatten() {
+            said.remarks(gap.micros, &[gap.text]).await?;
+        }
         said.remarks(micros, &cut).await?;
+    }
+    let unread = match end {
+        Some(Ok(read)) => damage.or_else(|| archive.altered(&facts, &read)),
+        Some(Err(error)) => Some(error.to_string()),
+        None => Some("it cannot be read to its end".to_owned()),
+    };
+    if let Some(why) = unread {
+        if searched.unread.is_empty() {
+            searched.why = why;
+        }
+        searched.unread.push(id);
     }
     searched.is_found |= found;
     searched.cut += usize::from(!cut.is_empty());
@@ -219,7 +247,7 @@ impl Printer<'_, '_> {
             let session = &self.row.session;
             let hit = Hit {
                 recording: session.id.to_string(),
-                time: std::time::Duration::from_micros(*micros).as_secs_f64(),
+                time: seconds(*micros),
                 user: session.user.as_str(),
                 device: session.device_name.as_str(),
                 device_id: session.device.to_string(),

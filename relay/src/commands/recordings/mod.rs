@@ -64,7 +64,7 @@ const GREP_HELP: &str = "Examples:
 The exit status is that of grep:
   0  the text was found
   1  it was not found
-  2  the search failed, or a recording could not be read";
+  2  the search failed, or a recording could not be read whole";
 
 #[derive(Clone, Debug, Subcommand)]
 enum RecordingsCommand {

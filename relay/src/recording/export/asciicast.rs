@@ -95,9 +95,13 @@ impl Asciicast {
             }
             Event::Gap(gap) => {
                 let missing = Count(gap.missing(), "byte");
-                self.event(micros, "m", &format!("gap, {missing}"))
+                let text = Mark::line(mark, &format!("gap, {missing}"));
+                self.event(micros, "m", &text)
             }
-            Event::ContentEnds(ends) => self.event(micros, "m", &content_end_text(ends)),
+            Event::ContentEnds(ends) => {
+                let text = Mark::line(mark, &content_end_text(ends));
+                self.event(micros, "m", &text)
+            }
             Event::Exit(Exit::Status(status)) => self.event(micros, "x", &status.to_string()),
             Event::Exit(Exit::Signal { .. }) => self.event(micros, "x", "255"),
             _ => String::new(),

@@ -8,7 +8,7 @@ use holdfast_protocol::recording::record::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::text::snake;
+use super::text::{seconds, snake};
 use crate::recording::limits::MAX_SHOWN_FORWARDS;
 use crate::recording::verify::clock;
 
@@ -109,7 +109,7 @@ impl ShownForwards {
             }
             Event::ForwardOpened(opened) => self.forwards.push(ShownForward {
                 id: opened.id,
-                time: std::time::Duration::from_micros(micros).as_secs_f64(),
+                time: seconds(micros),
                 direction: snake(&format!("{:?}", opened.direction)),
                 to: opened.to.to_owned(),
                 from: Some(opened.from.to_owned()).filter(|from| !from.is_empty()),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::forwards;
 use super::mark::Mark;
-use super::text::{EscapedOrText, exit_word, snake};
+use super::text::{EscapedOrText, exit_word, seconds, snake};
 use super::title::Title;
 use crate::json;
 use crate::model::role::Ability;
@@ -57,14 +57,6 @@ pub(crate) fn damage_line(micros: u64, at: DamagedBlock) -> Vec<u8> {
         "time": seconds(micros), "event": "damage", "segment": segment, "block": block,
     });
     json::line(&event)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "microseconds are exact for 285 years"
-)]
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }
 
 /// Returns what a record says: its name and its fields.

@@ -16,7 +16,8 @@ pub(crate) use asciicast::{Asciicast, tampered_event};
 pub(crate) use json_lines::{damage_line, json_line, tampered_line};
 pub(crate) use plain::Plain;
 pub(crate) use text::{
-    ExportText, content_end_text, damage_text, event_text, gap_line, redacted_text, tampered_text,
+    ExportText, content_end_text, damage_text, event_text, gap_line, redacted_text, seconds,
+    tampered_text,
 };
 pub(crate) use title::Title;
 pub(crate) use transcript::TimedLine;
@@ -25,7 +26,10 @@ pub(crate) use transcript::TimedLine;
 mod tests {
     use holdfast_protocol::escape::is_treacherous;
     use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-    use holdfast_protocol::recording::record::{Event, Record, RecordedBytes, Stream};
+    use holdfast_protocol::recording::chain::DigestPoint;
+    use holdfast_protocol::recording::record::{
+        ContentEnds, Event, Gap, GapReason, Record, RecordedBytes, Stream,
+    };
     use serde_json::Value;
 
     use super::*;
@@ -90,6 +94,36 @@ mod tests {
         }
         for line in plain.finish() {
             assert!(!line.contains(is_treacherous), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn claims_of_the_device_have_the_mark_too() {
+        let gap = Event::Gap(Gap {
+            micros: 1,
+            bytes: [0, 5, 0],
+            after: [DigestPoint::default(); 3],
+            records: 0,
+            why: GapReason::Medium,
+        });
+        let ends = Event::ContentEnds(ContentEnds {
+            stream: Stream::Stdout,
+            from: DigestPoint::default(),
+        });
+        let unfollowed = Event::FilesUnfollowed("no reason");
+        for (event, is_in_casts) in [(gap, true), (ends, true), (unfollowed, false)] {
+            let record = record(event);
+            let mark = mark::Mark::Unproved;
+            let shown = |mark| {
+                let mut cast = Asciicast::new(title());
+                let cast = cast.lines(1, &record, mark);
+                (Plain::new(title()).lines(&record, mark), cast)
+            };
+            let ((lines, cast), (marked, marked_cast)) = (shown(None), shown(Some(mark)));
+            assert_eq!((lines.len(), cast.is_empty()), (1, !is_in_casts));
+            assert_eq!(marked, [format!("[not proved] {}", lines[0])]);
+            let expected = cast.replace("\"m\", \"", "\"m\", \"[not proved] ");
+            assert_eq!(marked_cast, expected);
         }
     }
 

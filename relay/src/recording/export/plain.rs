@@ -132,10 +132,8 @@ impl Plain {
                 vec![self.line_now(Mark::line(mark, &line))]
             }
             Event::FilesUnfollowed(why) => {
-                vec![self.line_now(format!(
-                    "[file operations may be missing: {}]",
-                    Escaped(why)
-                ))]
+                let line = format!("[file operations may be missing: {}]", Escaped(why));
+                vec![self.line_now(Mark::line(mark, &line))]
             }
             Event::ForwardOpened(forward) => {
                 vec![self.line_now(Mark::line(mark, &forwards::opened_line(forward)))]
@@ -146,12 +144,14 @@ impl Plain {
             Event::Gap(gap) => {
                 let missing = gap.missing();
                 let verb = if missing == 1 { "is" } else { "are" };
-                vec![self.line_now(format!("[gap: {} {verb} missing]", Count(missing, "byte")))]
+                let line = format!("[gap: {} {verb} missing]", Count(missing, "byte"));
+                vec![self.line_now(Mark::line(mark, &line))]
             }
             Event::ContentEnds(ends) => {
                 // What is behind it need not be of the line that has begun.
                 let mut lines = self.flush();
-                lines.push(self.line_now(format!("[{}]", content_end_text(ends))));
+                let line = format!("[{}]", content_end_text(ends));
+                lines.push(self.line_now(Mark::line(mark, &line)));
                 lines
             }
             _ => Vec::new(),

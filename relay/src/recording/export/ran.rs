@@ -4,7 +4,7 @@ use holdfast_protocol::recording::record::{Event, Record};
 use holdfast_protocol::wire::Exit;
 use serde::Serialize;
 
-use super::text::{EscapedOrText, exit_word};
+use super::text::{EscapedOrText, exit_word, seconds};
 use crate::recording::limits::MAX_SHOWN_COMMANDS;
 use crate::recording::verify::clock;
 
@@ -52,7 +52,7 @@ impl Ran {
             Event::Command(command) => {
                 let text = |bytes: &[u8]| EscapedOrText(bytes).to_string();
                 self.commands.push(RanCommand {
-                    time: std::time::Duration::from_micros(micros).as_secs_f64(),
+                    time: seconds(micros),
                     pid: command.pid,
                     parent: command.parent,
                     argv: command.argv.iter().map(|word| text(word.0)).collect(),

@@ -55,6 +55,11 @@ impl std::fmt::Display for EscapedOrText<'_> {
     }
 }
 
+/// Returns a time in a recording as machines get it.
+pub(crate) fn seconds(micros: u64) -> f64 {
+    std::time::Duration::from_micros(micros).as_secs_f64()
+}
+
 /// Returns a status, or a signal's name.
 pub(super) fn exit_word(exit: &Exit) -> String {
     match exit {

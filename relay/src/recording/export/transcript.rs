@@ -23,7 +23,8 @@ pub(super) struct TimedTranscript {
     now: u64,
     /// The rows that show something, from the top, as they were after the last that was fed.
     rows: VecDeque<ShownRow>,
-    is_dirty: bool,
+    /// The rows of the screen that may have changed since then: each that has is among them.
+    dirty: Option<Range<usize>>,
     pending: Option<TimedLine>,
     ready: Vec<TimedLine>,
 }
@@ -90,8 +91,8 @@ impl TimedTranscript {
         self.ready.push(whole);
     }
 
-    /// Notes the time of the rows that show something new.
-    fn look(&mut self, context: &mut Observation<'_>) {
+    /// Notes the time of those of these rows that show something new.
+    fn look(&mut self, context: &mut Observation<'_>, changed: &Range<usize>) {
         let mut known: BTreeMap<usize, ShownRow> = BTreeMap::new();
         for row in std::mem::take(&mut self.rows) {
             if let Some(at) = place(context.resolve(&row.anchor)) {
@@ -101,6 +102,10 @@ impl TimedTranscript {
         }
         let count = context.terminal().primary_screen().visible_lines().len();
         for at in 0..count {
+            if !changed.contains(&at) {
+                self.rows.extend(known.remove(&at));
+                continue;
+            }
             let line = context.terminal().primary_screen().line(at);
             let mut text = line.map(Line::text).unwrap_or_default();
             text.truncate(text.trim_end().len());
@@ -141,8 +146,9 @@ impl Observer for TimedTranscript {
         }
     }
 
-    fn dirty(&mut self, _: Range<usize>) {
-        self.is_dirty = true;
+    fn dirty(&mut self, rows: Range<usize>) {
+        let before = self.dirty.take().unwrap_or_else(|| rows.clone());
+        self.dirty = Some(before.start.min(rows.start)..before.end.max(rows.end));
     }
 
     fn evicted(&mut self, context: &mut Observation<'_>, line: &Line) {
@@ -163,8 +169,8 @@ impl Observer for TimedTranscript {
 
     fn end(&mut self, context: &mut Observation<'_>) -> Self::Output {
         let is_primary = context.terminal().active_screen_kind() == ScreenKind::Primary;
-        if is_primary && std::mem::take(&mut self.is_dirty) {
-            self.look(context);
+        if is_primary && let Some(rows) = self.dirty.take() {
+            self.look(context, &rows);
         }
         std::mem::take(&mut self.ready)
     }
@@ -172,6 +178,9 @@ impl Observer for TimedTranscript {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Returns the lines of what is fed at these times.
@@ -211,6 +220,55 @@ mod tests {
             (7, "end".to_owned()),
         ];
         assert_eq!(lines(&fed), wanted);
+    }
+
+    /// Looks at the whole screen each time.
+    #[derive(Default)]
+    struct Whole(TimedTranscript);
+
+    impl Observer for Whole {
+        type Output = Vec<TimedLine>;
+
+        fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
+            self.0.before(context, operation);
+        }
+
+        fn dirty(&mut self, _: Range<usize>) {
+            self.0.dirty(0..usize::MAX);
+        }
+
+        fn evicted(&mut self, context: &mut Observation<'_>, line: &Line) {
+            self.0.evicted(context, line);
+        }
+
+        fn end(&mut self, context: &mut Observation<'_>) -> Self::Output {
+            self.0.end(context)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_changed_rows_alone_have_all_times(fed in vec("(a|bc|\r\n|\r|\n|\u{1b}\\[(H|2J|K|2;3H|3;1H|A|B|L|M|2P|@|S|T|1;2r|r|\\?1049h|\\?1049l)|\u{1b}(M|c)|defghijklmnopqrstuvwxyz){1,4}", 1..24), sizes in vec((0_usize..24, 1_usize..30, 1_usize..6), 0..3)) {
+            let mut terminals = [(); 2].map(|()| Terminal::new(20, 4).unwrap());
+            let (mut changed, mut whole) = (TimedTranscript::default(), Whole::default());
+            let mut lines = [Vec::new(), Vec::new()];
+            let [one, other] = &mut terminals;
+            for (at, text) in fed.iter().enumerate() {
+                let now = at as u64;
+                changed.set_now(now);
+                whole.0.set_now(now);
+                for (_, columns, rows) in sizes.iter().filter(|(when, ..)| *when == at) {
+                    lines[0].extend(one.resize_with(*columns, *rows, &mut changed));
+                    lines[1].extend(other.resize_with(*columns, *rows, &mut whole));
+                }
+                lines[0].extend(one.feed_with(text.as_str(), &mut changed));
+                lines[1].extend(other.feed_with(text.as_str(), &mut whole));
+            }
+            lines[0].extend(changed.finish(one));
+            lines[1].extend(whole.0.finish(other));
+            let [changed, whole] = lines;
+            prop_assert_eq!(changed, whole);
+        }
     }
 
     #[test]
