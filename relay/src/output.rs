@@ -14,6 +14,9 @@ pub(crate) const FAILED: u8 = 1;
 /// Exit status of a command that could not be understood.
 pub(crate) const USAGE: u8 = 2;
 
+/// The mark of what is cut off.
+const CUT: char = '…';
+
 /// The output of a command: it waits until its reader takes it.
 pub(crate) type Out<'a> = dyn AsyncWrite + Send + Unpin + 'a;
 
@@ -60,4 +63,13 @@ pub(crate) fn columns<const N: usize>(
         text.push('\n');
     }
     text
+}
+
+/// Returns a text, or if it is longer than `most` characters its beginning and a mark of that.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(most.saturating_sub(1));
+    kept.chain([CUT]).collect()
 }

@@ -8,6 +8,7 @@ use serde::ser::SerializeMap as _;
 use serde_json::Value;
 
 use crate::json;
+use crate::output::cut;
 use crate::store::AuditEntry;
 
 /// The names of the fields that every event has, in their order. They are relied upon.
@@ -103,7 +104,7 @@ pub(crate) fn two_lines(entry: &AuditEntry, count: usize) -> String {
 /// Returns the first of two lines. What comes before the outcome is cut to its column, but for the event.
 fn first_line(time: &str, count: &str, [event, user, device, outcome]: [&str; 4]) -> String {
     let [e, u, d, _, n] = WIDTHS;
-    let (user, device) = (beginning(user, u), beginning(device, d));
+    let (user, device) = (cut(user, u), cut(device, d));
     format!(
         "{time:<SHORT_TIME_WIDTH$}  {count:>n$}  {event:<e$}  {user:<u$}  {device:<d$}  {outcome}\n"
     )
@@ -111,14 +112,6 @@ fn first_line(time: &str, count: &str, [event, user, device, outcome]: [&str; 4]
 
 /// `11-22 05:06:07`.
 const SHORT_TIME_WIDTH: usize = 14;
-
-/// Returns a text, or its beginning and a mark if it is longer than its column.
-fn beginning(text: &str, most: usize) -> String {
-    match text.chars().count() > most {
-        true => text.chars().take(most - 1).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
-}
 
 fn reason(line: &mut String, entry: &AuditEntry) {
     if let Some(reason) = &entry.reason {

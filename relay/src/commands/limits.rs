@@ -54,9 +54,6 @@ pub(crate) const MIN_TABLE_WIDTH: usize = 40;
 /// In a narrower terminal an entry of the audit log is two lines: its columns alone take 89 characters.
 pub(crate) const WHOLE_ENTRY: usize = 132;
 
-/// In a narrower terminal, tables leave out their least important columns, so that the others can be read.
-pub(crate) const WHOLE_TABLE: usize = 110;
-
 /// Columns of a table are shortened to no less than this.
 pub(crate) const MIN_TABLE_COLUMN: usize = 8;
 

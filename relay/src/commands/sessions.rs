@@ -15,13 +15,20 @@ use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::access::lock::message;
-use crate::commands::answer::table::{or_dash, table};
+use crate::commands::answer::table::{Narrow, narrowed, or_dash};
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::limits::WHOLE_TABLE;
-use crate::store::{ConsoleRow, Durability, Kill, RelayId, SessionRow, Traffic, UserId};
+use crate::store::{
+    ConsoleRow, Durability, Kill, RelayId, SessionRow, Traffic, UserId, named_device,
+};
 
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
+
+/// The way in which the table gives way in a narrow terminal: CLIENT, IN and OUT go, and what a session is can be read.
+const NARROW: Narrow<'static> = Narrow {
+    left_out: &[8, 6, 7],
+    kept: &[(2, 16), (4, 10), (9, 16)],
+};
 
 /// Live sessions: list, kill
 #[derive(Clone, Debug, clap::Args)]
@@ -48,7 +55,7 @@ struct SessionListing {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// On this device, by its name or its id
-    #[arg(long, value_name = "NAME|ID")]
+    #[arg(long, value_name = "NAME|ID", value_parser = named_device)]
     device: Option<DeviceName>,
     /// Print JSON for machines
     #[arg(long)]
@@ -254,11 +261,7 @@ impl From<(RelayId, ConsoleRow)> for Listed {
 
 /// Checks that there is such a user.
 async fn known_user(text: &str, context: &Context) -> Result<(), Failure> {
-    let found = match UserName::new(text) {
-        Ok(name) => context.store.user(&name).await?,
-        Err(_) => None,
-    };
-    match found {
+    match context.store.user_of(text).await? {
         Some(_) => Ok(()),
         None => Err(Failure(format!(
             "no user \"{}\": see `relay user ls`",
@@ -327,18 +330,10 @@ fn list(sessions: &[Listed], width: Option<usize>) -> String {
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
-    if width.is_some_and(|width| width < WHOLE_TABLE) {
-        let row = |[id, user, place, kind, started, idle, _, _, _, command]: [String; 10]| {
-            [id, user, place, kind, started, idle, command]
-        };
-        let rows: Vec<_> = rows.into_iter().map(row).collect();
-        let head = ["ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "COMMAND"];
-        return table(width, head, &rows);
-    }
     let head = [
         "ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "IN", "OUT", "CLIENT", "COMMAND",
     ];
-    table(width, head, &rows)
+    narrowed(width, head, &rows, NARROW)
 }
 
 fn idle(session: &Listed) -> std::time::Duration {

@@ -42,6 +42,7 @@ pub(crate) use access::users::{UserKey, UserRow};
 pub(crate) use audit::{AuditFilter, AuditRemoved};
 pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
+pub(crate) use devices::named_device;
 pub(crate) use devices::tokens::{NewToken, TokenLeft, TokenRow};
 pub(crate) use devices::tunnels::{LeftTunnel, TunnelFacts, TunnelId};
 pub(crate) use entry::{AuditEntry, AuditKey};

@@ -75,7 +75,7 @@ impl Store {
         Ok(living.fetch_one(self.reads()).await?)
     }
 
-    /// Returns the number of living relays have not acted on this version of access yet.
+    /// Returns the number of living relays that have not acted on this version of access yet.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use holdfast_protocol::ids::{DeviceId, DeviceName, Login, UserName};
+use holdfast_protocol::ids::{Login, UserName};
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
@@ -299,13 +299,7 @@ async fn role(name: RoleName, context: &Context) -> Result<LockTarget, Failure> 
 }
 
 async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
-    // An identifier may be typed in capitals, as no name is.
-    let named = DeviceId::from_hex(text).map_or_else(|| text.to_owned(), |id| id.to_string());
-    let found = match DeviceName::new(&named) {
-        Ok(name) => context.store.device_named(&name).await?,
-        Err(_) => None,
-    };
-    match found {
+    match context.store.device_of(text).await? {
         Some(device) => Ok(LockTarget::Device(device.id)),
         None => {
             let text = holdfast_protocol::escape::Escaped(text);

@@ -4,29 +4,27 @@ use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::Escaped;
 
 use crate::commands::limits::{MIN_TABLE_COLUMN, MIN_TABLE_WIDTH};
-use crate::output::columns;
+use crate::output::{columns, cut};
 use crate::store::Labels;
-
-/// The mark of what is cut off.
-const CUT: char = '…';
 
 /// The way in which the columns of a table give way in a narrow terminal, by their numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Narrow<'a> {
     /// Those that are left out, one after the other, while the others do not fit.
     pub(crate) left_out: &'a [usize],
-    /// Those that keep so many characters; the others keep [`MIN_TABLE_COLUMN`].
+    /// Those that keep so many characters. Of the others the first, which is what a row is called, keeps all, and the
+    /// rest keep [`MIN_TABLE_COLUMN`].
     pub(crate) kept: &'a [(usize, usize)],
 }
 
 impl Narrow<'_> {
-    /// Returns what is left at least of a column of this width. The first is what a row is called.
+    /// Returns what is left at least of a column of this width.
     fn least(&self, column: usize, width: usize) -> usize {
         let mut kept = self.kept.iter();
-        let kept = kept.find(|(number, _)| *number == column);
-        match column {
-            0 => width,
-            _ => width.min(kept.map_or(MIN_TABLE_COLUMN, |(_, least)| *least)),
+        match kept.find(|(number, _)| *number == column) {
+            Some((_, least)) => width.min(*least),
+            None if column == 0 => width,
+            None => width.min(MIN_TABLE_COLUMN),
         }
     }
 
@@ -109,15 +107,6 @@ pub(crate) fn fitted(text: &str, width: Option<usize>) -> String {
         None => text.to_owned(),
         Some(width) => text.lines().map(|line| cut(line, width) + "\n").collect(),
     }
-}
-
-/// Returns the beginning of a text that is too long, and a sign of that.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let kept = text.chars().take(most.saturating_sub(1));
-    kept.chain([CUT]).collect()
 }
 
 /// Returns one thing in full: a word and a value per line. Values are escaped here.

@@ -13,7 +13,7 @@ use crate::commands::call::{Call, Command, Right};
 use crate::commands::devices::list as devices;
 use crate::commands::limits::WAIT_POLL;
 use crate::commands::{Caller, Context, Failure};
-use crate::store::{Device, PresenceState};
+use crate::store::{Device, PresenceState, named_device};
 
 /// Wait until a device is online
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +24,7 @@ use crate::store::{Device, PresenceState};
 Exit status 0: the device is online. 1: it did not come in time, or there is no such device.")]
 pub(crate) struct Args {
     /// The name or the id of the device
+    #[arg(value_parser = named_device)]
     name: DeviceName,
     /// The longest time to wait: 30s, 10m, 1h, 7d
     #[arg(long, value_name = "SPAN", value_parser = ttl, default_value = "1h")]

@@ -1,7 +1,6 @@
 //! The filter and the form of a listing of recordings.
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::{DeviceName, UserName};
 
 use super::super::{Caller, Context, Failure, json};
 use super::rows;
@@ -104,10 +103,7 @@ impl Filter {
             page.map(|rows| !rows.is_empty())
         };
         if let Some(given) = &self.device {
-            let device = match given.parse::<DeviceName>() {
-                Ok(name) => store.device_named(&name).await?,
-                Err(_) => None,
-            };
+            let device = store.device_of(given).await?;
             let is_known =
                 device.is_some_and(|device| own.is_none() || caller.may_see(&device.labels));
             let device = Some(given.clone());
@@ -124,10 +120,7 @@ impl Filter {
             }
         }
         if let Some(given) = &self.user {
-            let user = match UserName::new(given) {
-                Ok(name) => store.user(&name).await?,
-                Err(_) => None,
-            };
+            let user = store.user_of(given).await?;
             // Who sees only their own recordings does not learn who else there is.
             let is_known = user.is_some_and(|user| own.is_none_or(|own| own == user.id));
             let user = Some(given.clone());

@@ -47,7 +47,7 @@ async fn an_authority_is_trusted_by_name() {
     fixture.context.width = Some(70);
     let table = fixture.ok("ca ls").await;
     assert!(table.contains(FINGERPRINT), "{table}");
-    assert!(table.contains("  trusted  corp\n"), "{table}");
+    assert!(table.contains("\ncorp  trusted  SHA256:"), "{table}");
 
     fixture.by(&local, "ca revoke -", FINGERPRINT).await;
     assert_eq!(fixture.json("ca ls --json").await[0]["revoked"], true);

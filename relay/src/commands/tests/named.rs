@@ -1,5 +1,8 @@
 //! A device is named by its identifier wherever its name is taken.
 
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::time::timeout;
+
 use super::*;
 
 #[tokio::test]
@@ -29,7 +32,7 @@ async fn a_device_is_named_by_its_id_too() {
 
 #[tokio::test]
 async fn an_id_outlives_the_name_that_it_had() {
-    let fixture = Fixture::serving().await;
+    let mut fixture = Fixture::serving().await;
     let old = fixture.device(1, "cam", Labels::new()).await;
     let revoke = format!("devices revoke {}", old.id);
     let revoked = fixture.ok(&revoke).await;
@@ -38,13 +41,17 @@ async fn an_id_outlives_the_name_that_it_had() {
     let again = fixture.ok(&revoke).await;
     assert!(again.starts_with(&format!("device cam ({}) was revoked already", old.id)));
     let new = fixture.device(2, "cam", Labels::new()).await;
-    // Both have the name, and the listing shows the id of each.
-    let all = fixture.ok("devices ls --all").await;
-    for device in [&old, &new] {
-        let is_named =
-            |line: &str| line.starts_with("cam ") && line.ends_with(&device.id.to_string());
-        assert!(all.lines().any(is_named), "{all}");
+    // Both have the name, and the listing shows the id of each, in a narrow terminal too.
+    for width in [None, Some(60), Some(80)] {
+        fixture.context.width = width;
+        let all = fixture.ok("devices ls --all").await;
+        for device in [&old, &new] {
+            let is_named =
+                |line: &str| line.starts_with("cam ") && line.ends_with(&device.id.to_string());
+            assert!(all.lines().any(is_named), "{all}");
+        }
     }
+    fixture.context.width = None;
     let shown = fixture.json("devices show cam --json").await;
     assert_eq!(shown["id"], new.id.to_string());
     let shown = fixture.ok(&format!("devices show {}", old.id)).await;
@@ -64,8 +71,15 @@ async fn an_id_outlives_the_name_that_it_had() {
 async fn a_name_like_an_id_takes_no_device_its_id() {
     let fixture = Fixture::serving().await;
     let cam = fixture.device(1, "cam", Labels::new()).await;
-    // A device chooses its name, and could choose the id of another.
-    let thief = fixture.device(2, &cam.id.to_string(), Labels::new()).await;
+    // A device chooses its name, and of an earlier relay it could choose the id of another.
+    let thief = fixture.device(2, "thief", Labels::new()).await;
+    let database = fixture.context.facts.folder.join("relay.db");
+    let address = format!("sqlite://{}", database.display());
+    let mut sql = SqliteConnection::connect(&address).await.unwrap();
+    let named = sqlx::query("UPDATE devices SET name = $1 WHERE id = $2");
+    let named = named.bind(cam.id.to_string()).bind(thief.id.0.to_vec());
+    assert_eq!(named.execute(&mut sql).await.unwrap().rows_affected(), 1);
+    sql.close().await.unwrap();
     let shown = fixture
         .json(&format!("devices show {} --json", cam.id))
         .await;
@@ -80,10 +94,78 @@ async fn a_name_like_an_id_takes_no_device_its_id() {
         (&shown["id"], &shown["revoked"]),
         (&thief.id.to_string().into(), &Value::Null)
     );
+    // Nor does it take that of a revoked one: what is meant for that changes no other.
+    for change in ["rename {} x", "label {} a=b"] {
+        let line = format!("devices {}", change.replace("{}", &cam.id.to_string()));
+        let refused = fixture.fails(&line).await;
+        assert!(refused.starts_with("no device"), "{refused}");
+    }
+    let shown = fixture
+        .json(&format!("devices show {} --json", thief.id))
+        .await;
+    assert_eq!(shown["labels"], serde_json::json!({}));
+    // Now it is not given such a name, neither of a device that is there nor of a revoked one.
+    let node = fixture.device(4, "node", Labels::new()).await;
+    for taken in [cam.id, thief.id] {
+        let line = format!("devices rename node {taken}");
+        let refused = fixture.fails(&line).await;
+        let begins = format!("name \"{taken}\" is taken by device");
+        assert!(refused.starts_with(&begins), "{refused}");
+    }
+    let own = format!("devices rename node {} --json", node.id);
+    assert_eq!(fixture.json(&own).await["id"], node.id.to_string());
     // A name of this form that is no device's id is a name.
     let machine = "0123456789abcdef".repeat(2);
     fixture.device(3, &machine, Labels::new()).await;
     fixture.ok(&format!("devices label {machine} a=b")).await;
+}
+
+#[tokio::test]
+async fn an_id_may_be_typed_in_capitals() {
+    let fixture = Fixture::serving().await;
+    let cam = fixture.device(1, "cam", Labels::new()).await;
+    let (small, id) = (cam.id.to_string(), cam.id.to_string().to_uppercase());
+    for line in [
+        "devices show ID --json",
+        "devices label ID a=1 --json",
+        "sessions --device ID",
+        "recordings --device ID",
+        "audit --device ID --json",
+    ] {
+        let said = fixture.ok(&line.replace("ID", &id)).await;
+        assert_eq!(
+            said,
+            fixture.ok(&line.replace("ID", &small)).await,
+            "{line}"
+        );
+    }
+    let locked = fixture.ok(&format!("lock device {id}")).await;
+    assert!(locked.contains("device cam is locked"), "{locked}");
+    let late = fixture.fails(&format!("wait {id} --timeout 1s")).await;
+    assert!(late.starts_with("cam is still offline"), "{late}");
+    fixture.ok(&format!("devices rename {id} camera")).await;
+    let revoked = fixture.ok(&format!("devices revoke {id}")).await;
+    assert!(revoked.starts_with("device camera "), "{revoked}");
+    // A name has no capitals.
+    assert_eq!(fixture.run("devices show Camera").await.code, USAGE);
+}
+
+#[tokio::test]
+async fn following_what_never_was_does_not_wait() {
+    let fixture = Fixture::serving().await;
+    for line in [
+        "audit --follow --user alcie",
+        "audit --follow --device cma",
+        "audit --user alcie",
+    ] {
+        let said = timeout(Duration::from_secs(20), fixture.fails(line)).await;
+        let said = said.expect("it waits for what never comes");
+        assert!(said.starts_with("no "), "{said}");
+        assert!(
+            said.contains(", and no event about one of that name"),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -117,7 +199,7 @@ async fn listings_have_the_names_that_people_type() {
     let none = fixture.fails("sessions --device cma").await;
     assert_eq!(none, "no device \"cma\": see `devices`\n");
     // A narrow terminal has no room for all columns.
-    fixture.context.width = Some(80);
+    fixture.context.width = Some(46);
     let head = "ID  USER  WHERE  KIND  STARTED  IDLE  COMMAND\n";
     assert_eq!(fixture.ok("sessions").await, head);
 }

@@ -54,6 +54,17 @@ impl Store {
         self.with_roles(row).await
     }
 
+    /// Returns the user that a text from outside names: of what cannot be a name, none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn user_of(&self, text: &str) -> Result<Option<User>, StoreError> {
+        match UserName::new(text) {
+            Ok(name) => self.user(&name).await,
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Returns all users by name, with their keys and principals.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use holdfast_protocol::ids::{DeviceId, DeviceName, LabelKey, LabelValue};
 use holdfast_protocol::limits::MAX_LABELS;
 use thiserror::Error;
 
-use super::{holder, labels, named_now, tokens};
+use super::{labels, named_now, taken_by, tokens};
 use crate::clock::Timestamp;
 use crate::store::meta::AccessPart;
 use crate::store::{Labels, StoreError, TokenLeft, Tx};
@@ -15,7 +15,7 @@ pub(crate) enum RenameError {
     /// There is no such device.
     #[error("no device \"{0}\"")]
     Unknown(DeviceName),
-    /// Another device has the new name.
+    /// Another device has the new name, or it is the identifier of one.
     #[error("name \"{name}\" is taken by device {holder}: choose another, or revoke that one")]
     Taken {
         /// The new name.
@@ -83,16 +83,17 @@ impl Tx {
         let Some((id, old)) = named_now(self, old).await? else {
             return Err(RenameError::Unknown(old.clone()));
         };
-        match holder(self, new).await? {
-            Some(same) if same == id => {
+        match taken_by(self, new).await? {
+            Some(same) if same == id && old == *new => {
                 self.unchanged();
                 return Ok(());
             }
-            Some(holder) => {
+            Some(holder) if holder != id => {
                 let name = new.clone();
                 return Err(RenameError::Taken { name, holder });
             }
-            None => {}
+            // Its own identifier is no other device's.
+            Some(_) | None => {}
         }
         self.about(id, &old);
         let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());

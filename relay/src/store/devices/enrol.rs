@@ -49,7 +49,7 @@ pub(crate) enum EnrolError {
     /// Its uses are used.
     #[error("the token is used up: ask for a new one (`relay token create`)")]
     TokenUsedUp,
-    /// Another device has the name.
+    /// Another device has the name, or it is the identifier of one.
     #[error(
         "name \"{name}\" is taken by device {holder}: choose another with --name, or revoke the old one"
     )]
@@ -174,7 +174,7 @@ async fn pick_name(
 ) -> Result<(DeviceId, DeviceName), EnrolError> {
     let random = || random_bytes().map(DeviceId).map_err(|_| StoreError::Random);
     if let Some(name) = wanted {
-        return match devices::holder(tx, &name).await? {
+        return match devices::taken_by(tx, &name).await? {
             Some(holder) => Err(EnrolError::NameTaken { name, holder }),
             None => Ok((random()?, name)),
         };
@@ -185,7 +185,7 @@ async fn pick_name(
         let id = random()?;
         let name = format!("device-{}", id.to_string().get(..8).unwrap_or_default());
         let name = DeviceName::new(&name).map_err(|_| StoreError::Corrupt("a picked name"))?;
-        if devices::holder(tx, &name).await?.is_none() {
+        if devices::taken_by(tx, &name).await?.is_none() {
             return Ok((id, name));
         }
     }

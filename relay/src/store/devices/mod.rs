@@ -9,7 +9,7 @@ pub(crate) mod tunnels;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
+use holdfast_protocol::ids::{DeviceId, DeviceName, NameError, PublicKey};
 use holdfast_protocol::limits::STALE_KEEPALIVES;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow as _, Row as _};
@@ -56,7 +56,7 @@ const BY_ID_AT_VERSION: &str = select_device_at_version!("WHERE d.id = $1");
 const BY_KEY: &str = select_device!("WHERE d.public_key = $1");
 const BY_ID: &str = select_device!("WHERE d.id = $1");
 const HOLDER: &str = "SELECT id FROM devices WHERE name = $1 AND revoked IS NULL";
-const NAME_NOW: &str = "SELECT name FROM devices WHERE id = $1 AND revoked IS NULL";
+const NAME_NOW: &str = "SELECT name, revoked IS NOT NULL FROM devices WHERE id = $1";
 const NAMES: &str = "SELECT id, name FROM devices WHERE revoked IS NULL";
 const REVOKED: &str = "SELECT id FROM devices WHERE revoked IS NOT NULL";
 
@@ -88,6 +88,18 @@ impl Store {
         let row = sqlx::query_as(BY_NAME).bind(name.as_str());
         let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
+    }
+
+    /// Returns the device that a text from outside names, as [`Self::device_named`] does: of what cannot be a name,
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) async fn device_of(&self, text: &str) -> Result<Option<Device>, StoreError> {
+        match named_device(text) {
+            Ok(name) => self.device_named(&name).await,
+            Err(_) => Ok(None),
+        }
     }
 
     /// Returns the version of access and, of the same moment, the device of that identifier or name, as
@@ -170,23 +182,53 @@ fn at_version(row: &SqliteRow) -> Result<(i64, Option<Device>), StoreError> {
     Ok((row.try_get("version")?, device.transpose()?))
 }
 
+/// Returns what a text names a device by: its name, or its identifier. That may be typed in capitals, as no name is.
+///
+/// # Errors
+/// [`NameError`]: it can be neither.
+pub(crate) fn named_device(text: &str) -> Result<DeviceName, NameError> {
+    let id = DeviceId::from_hex(text).map(|id| id.to_string());
+    DeviceName::new(id.as_deref().unwrap_or(text))
+}
+
+/// Returns the device that a name is taken by: the one that has it now, or the one, revoked or not, of which it is the
+/// identifier.
+pub(super) async fn taken_by(
+    tx: &mut Tx,
+    name: &DeviceName,
+) -> Result<Option<DeviceId>, StoreError> {
+    if let Some(holder) = holder(tx, name).await? {
+        return Ok(Some(holder));
+    }
+    let Some(id) = DeviceId::from_hex(name.as_str()) else {
+        return Ok(None);
+    };
+    let found = sqlx::query(NAME_NOW).bind(id.0.as_slice());
+    let found = found.fetch_optional(&mut *tx.connection().await?).await?;
+    Ok(found.map(|_| id))
+}
+
 /// Returns the device that has a name now.
-pub(super) async fn holder(tx: &mut Tx, name: &DeviceName) -> Result<Option<DeviceId>, StoreError> {
+async fn holder(tx: &mut Tx, name: &DeviceName) -> Result<Option<DeviceId>, StoreError> {
     let id = sqlx::query_scalar(HOLDER).bind(name.as_str());
     let id: Option<Vec<u8>> = id.fetch_optional(&mut *tx.connection().await?).await?;
     id.map(|id| device_id(&id)).transpose()
 }
 
-/// Returns the device that is not revoked and has this identifier, or else this name, with the name that it has now.
+/// Returns the device that has this identifier, or else this name, with the name that it has now; `None` if it is
+/// revoked. A revoked device's identifier is the name of no other.
 pub(super) async fn named_now(
     tx: &mut Tx,
     name: &DeviceName,
 ) -> Result<Option<(DeviceId, DeviceName)>, StoreError> {
     if let Some(id) = DeviceId::from_hex(name.as_str()) {
-        let found = sqlx::query_scalar(NAME_NOW).bind(id.0.as_slice());
-        let found: Option<String> = found.fetch_optional(&mut *tx.connection().await?).await?;
-        if let Some(name) = found {
-            return Ok(Some((id, device_name(&name)?)));
+        let found = sqlx::query_as(NAME_NOW).bind(id.0.as_slice());
+        let found: Option<(String, bool)> =
+            found.fetch_optional(&mut *tx.connection().await?).await?;
+        match found {
+            Some((_, true)) => return Ok(None),
+            Some((name, false)) => return Ok(Some((id, device_name(&name)?))),
+            None => {}
         }
     }
     let id = holder(tx, name).await?;

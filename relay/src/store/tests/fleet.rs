@@ -210,12 +210,20 @@ async fn each_reason_against_a_join_has_its_own_answer() {
         holder,
     };
     assert_eq!(refusal(enrolment(&fresh, 2, Some("cam"))).await, taken);
+    // The relay chose an id, and it stays that device's.
+    let id = holder.to_string();
+    let taken = Refusal::NameTaken {
+        name: name(&id),
+        holder,
+    };
+    assert_eq!(refusal(enrolment(&fresh, 2, Some(&id))).await, taken);
 
     bed.store
         .change(async |tx| tx.revoke_device(&name("cam"), T0, false).await)
         .await
         .unwrap();
     assert_eq!(refusal(enrolment(&fresh, 1, None)).await, Refusal::Revoked);
+    assert_eq!(refusal(enrolment(&fresh, 2, Some(&id))).await, taken);
     // None of them used the token up.
     assert!(
         bed.store

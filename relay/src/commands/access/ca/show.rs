@@ -4,10 +4,16 @@ use serde::Serialize;
 
 use super::list;
 use crate::clock::Timestamp;
-use crate::commands::answer::table::{count, or_dash, table};
-use crate::commands::limits::WHOLE_TABLE;
+use crate::commands::answer::table::{Narrow, count, narrowed, or_dash, table};
+use crate::commands::limits::MIN_TABLE_COLUMN;
 use crate::commands::{Context, Failure, json};
 use crate::store::{Authority, Prints, Revocation, RevocationChange, RevokedThing};
+
+/// The way in which the table of authorities gives way in a narrow terminal: half a fingerprint is none.
+const NARROW: Narrow<'static> = Narrow {
+    left_out: &[4, 2, 1],
+    kept: &[(0, MIN_TABLE_COLUMN), (3, 50)],
+};
 
 /// An authority, for machines. These names are relied upon: they may be added to, never changed.
 #[derive(Serialize)]
@@ -87,18 +93,8 @@ pub(super) async fn authorities(context: &Context, as_json: bool) -> Result<Stri
         [&row.name, state, kind, &row.fingerprint, added].map(str::to_owned)
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    if context.width.is_some_and(|width| width < WHOLE_TABLE) {
-        // The first column is never cut, and half a fingerprint is none.
-        let row = |[name, state, _, print, _]: [String; 5]| [print, state, name];
-        let rows: Vec<_> = rows.into_iter().map(row).collect();
-        return Ok(table(
-            context.width,
-            ["FINGERPRINT", "STATE", "NAME"],
-            &rows,
-        ));
-    }
     let head = ["NAME", "STATE", "TYPE", "FINGERPRINT", "ADDED"];
-    Ok(table(context.width, head, &rows))
+    Ok(narrowed(context.width, head, &rows, NARROW))
 }
 
 /// Returns what is shown of an authority.

@@ -5,7 +5,7 @@ mod runs;
 use std::io;
 
 use holdfast_protocol::escape::Escaped;
-use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId, UserName};
+use holdfast_protocol::ids::{DeviceId, DeviceName, SessionId};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -176,14 +176,11 @@ async fn session(text: &str, context: &Context) -> Result<String, Failure> {
 }
 
 /// Checks that the log, or the relay, knows the user and the device that are asked for: an empty answer would say that
-/// nothing happened, where a name is only misspelt.
+/// nothing happened, and a reader who follows would wait for ever, where a name is only misspelt.
 async fn known(filter: &AuditFilter, head: i64, context: &Context) -> Result<(), Failure> {
     let store = &context.store;
     if let Some(text) = &filter.user {
-        let user = match UserName::new(text) {
-            Ok(name) => store.user(&name).await?,
-            Err(_) => None,
-        };
+        let user = store.user_of(text).await?;
         let only = AuditFilter {
             user: filter.user.clone(),
             ..AuditFilter::default()
@@ -193,10 +190,7 @@ async fn known(filter: &AuditFilter, head: i64, context: &Context) -> Result<(),
         }
     }
     if let Some(text) = filter.device.as_ref().or(filter.device_id.as_ref()) {
-        let device = match DeviceName::new(text) {
-            Ok(name) => store.device_named(&name).await?,
-            Err(_) => None,
-        };
+        let device = store.device_of(text).await?;
         let only = AuditFilter {
             device: filter.device.clone(),
             device_id: filter.device_id.clone(),
@@ -225,9 +219,7 @@ async fn is_in_log(only: &AuditFilter, head: i64, context: &Context) -> Result<b
 async fn run(args: Args, context: &Context, out: &mut Out<'_>) -> Result<String, Failure> {
     let filter = args.filter(context).await?;
     let head = context.store.audit_head().await?;
-    if !args.follow {
-        known(&filter, head, context).await?;
-    }
+    known(&filter, head, context).await?;
     context.audit.note(context.event(args.entry())).await;
     let mut listing = Listing {
         context,

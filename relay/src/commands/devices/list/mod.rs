@@ -10,11 +10,17 @@ use serde::Serialize;
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
-use crate::commands::answer::table::{labels, or_dash, table};
+use crate::commands::answer::table::{Narrow, labels, narrowed, or_dash, table};
 use crate::commands::args::LabelChange;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
-use crate::store::{Device, Labels, PresenceState};
+use crate::store::{Device, Labels, PresenceState, named_device};
+
+/// The way in which the table with the ids gives way in a narrow terminal: no command takes a part of one.
+const NARROW: Narrow<'static> = Narrow {
+    left_out: &[5, 3, 4, 2, 1],
+    kept: &[(0, 24), (6, 32)],
+};
 
 /// The fleet: list, show, rename, label, revoke
 #[derive(Clone, Debug, clap::Args)]
@@ -44,11 +50,13 @@ enum DevicesCommand {
     /// Show one device in full
     Show {
         /// The name or the id of the device
+        #[arg(value_parser = named_device)]
         name: DeviceName,
     },
     /// Give a device another name
     Rename {
         /// Its name now, or its id
+        #[arg(value_parser = named_device)]
         old: DeviceName,
         /// Its name from now on
         new: DeviceName,
@@ -56,6 +64,7 @@ enum DevicesCommand {
     /// Set labels (KEY=VALUE) or remove them (KEY=)
     Label {
         /// The name or the id of the device
+        #[arg(value_parser = named_device)]
         name: DeviceName,
         /// The labels to change
         #[arg(required = true, value_name = "KEY=VALUE")]
@@ -67,6 +76,7 @@ enum DevicesCommand {
     )]
     Revoke {
         /// The name or the id of the device
+        #[arg(value_parser = named_device)]
         name: DeviceName,
         /// Remove the token that it enrolled with, too, if uses of it are left
         #[arg(long)]
@@ -223,7 +233,7 @@ async fn list(
     let rows: Vec<_> = devices.iter().map(row).collect();
     let [name, state, seen, address, labels, agent] = head;
     let head = [name, state, seen, address, labels, agent, "ID"];
-    Ok(table(context.width, head, &rows))
+    Ok(narrowed(context.width, head, &rows, NARROW))
 }
 
 /// Returns the device of that name or identifier, if the caller may know of it: one sentence for both that are not found.
