@@ -61,7 +61,9 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
             }
         }
         ErrorKind::ArgumentConflict => {
-            let came = one(error, ContextKind::InvalidArg)?;
+            // What is behind an option that is given for the command above it alone.
+            let sub = || one(error, ContextKind::InvalidSubcommand);
+            let came = one(error, ContextKind::InvalidArg).or_else(sub)?;
             let before = all(error, ContextKind::PriorArg)?;
             match before.as_slice() {
                 [same] if *same == came => format!("{came} can be given once only"),
@@ -81,10 +83,12 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
     Some(format!("{said}\n{usage}\nFor more, see `{path} --help`.\n"))
 }
 
-/// Returns whether a command that does not exist is close to one that does.
-pub(super) fn has_nearest(error: &clap::Error, tree: &Command) -> bool {
+/// Returns whether a command that does not exist is like none of the relay's: the first word, and close to none that
+/// does.
+pub(super) fn is_strange(error: &clap::Error, tree: &Command) -> bool {
+    let place = MistakenCommand::of(error, tree);
     let came = one(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-    nearest(&came, &MistakenCommand::of(error, tree).subcommands()).is_some()
+    place.path.is_empty() && nearest(&came, &place.subcommands()).is_none()
 }
 
 /// The command that was not understood.
@@ -213,6 +217,14 @@ mod tests {
             (
                 "wait cam --timeout 1s --timeout 2s",
                 "--timeout <SPAN> can be given once only",
+            ),
+            (
+                "recordings --json show 3f9a",
+                "show cannot be given with --json\nUsage: ",
+            ),
+            (
+                "sessions --user alice kill 3f",
+                "kill cannot be given with --user <NAME>\nUsage: ",
             ),
         ];
         for (line, begins) in table {

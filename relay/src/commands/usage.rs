@@ -52,7 +52,7 @@ pub(super) fn console_tip(error: &clap::Error, tree: &clap::Command) -> &'static
             QUOTE_TIP
         }
         // Who forgot the device reaches the relay itself, with a command for the device.
-        (ErrorKind::InvalidSubcommand, _) if !mistake::has_nearest(error, tree) => DEVICE_TIP,
+        (ErrorKind::InvalidSubcommand, _) if mistake::is_strange(error, tree) => DEVICE_TIP,
         _ => "",
     }
 }
@@ -103,11 +103,24 @@ mod tests {
             ("cp - --on role=camera /etc/motd", CP_TIP),
             ("apply policy.toml", APPLY_TIP),
             ("recordings hold 3f9a --reason case 17", QUOTE_TIP),
+            ("uptime", DEVICE_TIP),
         ] {
             let (said, code) = parse_console(line).unwrap_err();
             assert_eq!(code, USAGE);
             assert!(said.ends_with(remedy), "{line}: {said}");
             assert_eq!(said.matches("\ntip: ").count(), 1, "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_tip_about_devices_is_for_the_first_word_alone() {
+        for line in ["recordings delete 3f9a", "devices reboot cam", "devcies"] {
+            let (said, _) = parse_console(line).unwrap_err();
+            assert!(
+                said.contains("has no command") || said.contains("did you mean"),
+                "{said}"
+            );
+            assert!(!said.contains("tip: "), "{line}: {said}");
         }
     }
 

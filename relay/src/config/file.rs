@@ -243,7 +243,7 @@ fn login_grace<'de, D: serde::Deserializer<'de>>(
     }
     let (least, most) = (MIN_LOGIN_GRACE.as_secs(), MAX_LOGIN_GRACE.as_secs());
     Err(serde::de::Error::custom(format!(
-        "expected {least}s to {most}s: in less a client cannot log in, and for more one that never does keeps a place"
+        "expected {least}s to {most}s: in less, a client cannot log in; in more, a client that never does keeps a connection slot"
     )))
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// `LoginGraceTime` is 120 s; a machine needs one).
 pub(crate) const LOGIN_GRACE: Duration = Duration::from_secs(30);
 
-/// The least that `login_grace` may be: in less, a client far away cannot log in, and nothing is left to mend it over.
+/// The least that `login_grace` may be: in less, a client far away cannot log in, and no one could log in
+/// to correct it.
 pub(crate) const MIN_LOGIN_GRACE: Duration = Duration::from_secs(1);
 
 /// The most that `login_grace` may be: five times what OpenSSH's server grants. A client that does not log in keeps one

@@ -7,7 +7,7 @@ use super::{role, user};
 use crate::audit::Event;
 use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
-use crate::commands::{Context, Failure, json};
+use crate::commands::{Context, FAILED, Failure, USAGE, json};
 use crate::model::presets;
 use crate::model::role::{Role, RoleName};
 
@@ -21,17 +21,25 @@ use crate::model::role::{Role, RoleName};
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
-    /// The form of the output
-    #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
-    output: Form,
+    /// The form of the output [default: table]
+    #[arg(short, long, global = true, value_enum)]
+    output: Option<Form>,
     /// Print JSON for machines, as `-o json` does
     #[arg(long, global = true, conflicts_with = "output")]
     json: bool,
 }
 
 impl Args {
+    /// Returns whether two forms are asked for: the grammar sees that only of options at one place.
+    const fn is_two(&self) -> bool {
+        self.json && self.output.is_some()
+    }
+
     fn form(&self) -> Form {
-        if self.json { Form::Json } else { self.output }
+        match self.json {
+            true => Form::Json,
+            false => self.output.unwrap_or(Form::Table),
+        }
     }
 }
 
@@ -42,6 +50,10 @@ impl Command for Args {
 
     fn event(&self) -> Option<Event> {
         None
+    }
+
+    fn failure_code(&self) -> u8 {
+        if self.is_two() { USAGE } else { FAILED }
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
@@ -71,6 +83,11 @@ enum Form {
 }
 
 async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
+    if args.is_two() {
+        return Err(Failure::new(
+            "--json cannot be given with --output <OUTPUT>",
+        ));
+    }
     match &args.what {
         What::Roles { names } => roles(names, args.form(), context).await,
         What::Users => {

@@ -63,6 +63,21 @@ async fn what_was_applied_is_given_back_and_again_changes_nothing() {
     );
     assert_eq!(fixture.ok("get roles -o toml").await, DOCUMENT);
     assert_eq!(fixture.ok("get users -o toml").await, USERS);
+    assert_eq!(fixture.ok("get -o toml users").await, USERS);
+    // Two forms are one too many, wherever they are asked for.
+    for line in [
+        "get users -o toml --json",
+        "get -o toml users --json",
+        "get --json users -o toml",
+    ] {
+        let said = fixture.run(line).await;
+        assert_eq!((said.code, said.out.as_str()), (USAGE, ""), "{line}");
+        assert!(
+            said.err.contains(" cannot be given with --"),
+            "{}",
+            said.err
+        );
+    }
     let version = fixture.context.store.access_version().await.unwrap();
     for _ in 0..2 {
         says(&apply(&fixture, "", &both).await, "unchanged\n");
