@@ -204,8 +204,9 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
     // A bare word was most likely meant as a filter of recordings.
     let is_word = matches!(command, AnyCommand::Recordings(_))
         && !dir.as_os_str().as_encoded_bytes().contains(&b'/');
-    // What `doctor` finds is how it is now.
-    let waits = command.unopened(&Fault::default()).is_none() && !is_word;
+    // `doctor` reports the state as it is now, and does not wait for a first start.
+    let answers_without_state = command.unopened(&Fault::default()).is_some();
+    let waits = !answers_without_state && !is_word;
     let mut first_start = FirstStart::on(dir);
     let opened = match waits {
         true => first_start.state(),
