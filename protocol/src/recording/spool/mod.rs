@@ -50,7 +50,7 @@ pub struct SpoolConfig {
 /// Describes when written bytes are made safe from a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// With each write: a power cut takes what was not written yet.
+    /// With each write but that of a recording's beginning: a power cut takes what was not written yet.
     Block,
     /// At the close of a segment: a power cut may take an open segment.
     Close,

@@ -38,6 +38,14 @@ pub struct SpoolWrite {
     pub(super) link: SegmentLink,
 }
 
+impl SpoolWrite {
+    /// Returns whether it is written for the case that the agent is killed, not that the power is cut: it need not be
+    /// safe at once, so that a short session costs one sync.
+    fn is_beginning(&self) -> bool {
+        self.segment.index == 0 && self.at == 0 && !self.closes
+    }
+}
+
 /// Does what the spool asks for, and gives how much space is free then.
 ///
 /// # Errors
@@ -136,10 +144,13 @@ impl Spool {
                 Ok(Some(mut write)) => {
                     self.turn = session;
                     write.sync = match self.config.sync {
-                        Sync::Block => true,
+                        Sync::Block => !write.is_beginning(),
                         Sync::Close => write.closes,
                         Sync::Off => false,
                     };
+                    if self.config.sync == Sync::Block && !write.sync {
+                        live.handle_unsynced(now);
+                    }
                     return Some(write);
                 }
                 Ok(None) => {}

@@ -48,6 +48,8 @@ pub(super) struct LiveRecording {
     at: u64,
     /// Since when the oldest byte waits that is not in `ready`.
     waiting_since: Option<Duration>,
+    /// Since when written bytes are not safe from a power cut although they are to be.
+    unsynced_since: Option<Duration>,
     /// Whole pieces of segments, in order.
     ready: VecDeque<SpoolWrite>,
     /// The bytes of the piece that is being written.
@@ -91,6 +93,7 @@ impl LiveRecording {
             sealed: Vec::new(),
             at: 0,
             waiting_since: None,
+            unsynced_since: None,
             ready: VecDeque::new(),
             in_flight: 0,
             busy: false,

@@ -1,5 +1,6 @@
 //! From sealed bytes to pieces that are written: when, in what order, and again after a failure.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use embedded_io::ErrorKind;
@@ -34,12 +35,25 @@ impl LiveRecording {
         } else if self.ready.is_empty() && self.is_due(now) {
             self.flush()?;
         }
+        if self.ready.is_empty()
+            && self
+                .unsynced_since
+                .is_some_and(|since| now >= since + WRITE_DELAY)
+        {
+            self.hand_out_sync();
+        }
         let write = self.ready.pop_front();
         if let Some(write) = &write {
+            self.unsynced_since = None;
             self.busy = true;
             self.in_flight = write.bytes.len() as u64;
         }
         Ok(write)
+    }
+
+    /// Notes that the write that was taken last will not be safe from a power cut: it is to be made so later.
+    pub(in crate::recording::spool) fn handle_unsynced(&mut self, now: Duration) {
+        self.unsynced_since = Some(now);
     }
 
     /// Notes that a write was done, or not: then it is tried again later.
@@ -82,11 +96,14 @@ impl LiveRecording {
             .as_ref()
             .filter(|(writer, _)| !writer.is_empty())
             .map(|(_, since)| *since + MAX_SEGMENT_AGE);
-        [waits, ages].into_iter().flatten().min()
+        let unsynced = self.unsynced_since.map(|since| since + WRITE_DELAY);
+        [waits, ages, unsynced].into_iter().flatten().min()
     }
 
     fn is_due(&self, now: Duration) -> bool {
-        self.sealed.len() >= WRITE_BATCH || self.waits_until().is_some_and(|until| now >= until)
+        let unsynced = self.unsynced_since.map(|since| since + WRITE_DELAY);
+        let due = [self.waits_until(), unsynced].into_iter().flatten().min();
+        self.sealed.len() >= WRITE_BATCH || due.is_some_and(|due| now >= due)
     }
 
     /// Returns when what waits is to be written. The beginning of a recording does not wait: an agent that is killed a
@@ -130,6 +147,24 @@ impl LiveRecording {
             closes,
             link,
         });
+    }
+
+    /// Makes what is written safe, with a piece of no bytes.
+    fn hand_out_sync(&mut self) {
+        self.unsynced_since = None;
+        if let Some((writer, _)) = &self.writer {
+            self.ready.push_back(SpoolWrite {
+                segment: SegmentName {
+                    session: self.session,
+                    index: self.index,
+                },
+                at: self.at,
+                bytes: Vec::new(),
+                sync: false,
+                closes: false,
+                link: writer.link(),
+            });
+        }
     }
 
     /// Returns sealed bytes that are not written.
