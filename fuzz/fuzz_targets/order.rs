@@ -520,11 +520,12 @@ fn of_upload_answers(answers: &[Answer]) {
         rate: None,
         daily: None,
     });
-    uploader.handle_connected(MINOR_VERSION);
     let mut now = Duration::ZERO;
+    uploader.handle_tunnel(now);
+    uploader.handle_connected(MINOR_VERSION);
     uploader.handle_recovered(now, SegmentLost::Missing);
     let (mut offered, mut reading, mut held, mut given_up) = (false, false, 0, false);
-    let (mut listing, mut listed) = (false, false);
+    let (mut listing, mut listed, mut is_later) = (false, false, false);
     for answer in answers {
         let session = |ours: bool| match ours {
             true => SESSION,
@@ -584,8 +585,9 @@ fn of_upload_answers(answers: &[Answer]) {
                         reading = true;
                     }
                     Some(UploadAction::Send(UploadMessage::Inventory(part))) => {
-                        // One part, of one segment, until it was taken.
-                        assert!(!listed && !listing && part.part == 0 && part.last);
+                        // One part, of one segment, until it was taken; and again on a later tunnel.
+                        assert!(!listing && part.part == 0 && part.last);
+                        assert!(!listed || is_later, "listed again");
                         listing = true;
                     }
                     Some(UploadAction::Send(_)) | None => {}
@@ -607,8 +609,9 @@ fn of_upload_answers(answers: &[Answer]) {
             }
             Answer::Lost => {
                 uploader.handle_lost();
+                uploader.handle_tunnel(now);
                 uploader.handle_connected(MINOR_VERSION);
-                (offered, reading, listing) = (false, false, false);
+                (offered, reading, listing, is_later) = (false, false, false, true);
                 continue;
             }
             Answer::Later(seconds) => {

@@ -8,12 +8,12 @@ mod world;
 
 use std::time::Duration;
 
-use holdfast_protocol::limits::{MIN_SPOOL_BYTES, SPOOL_BYTES};
-use holdfast_protocol::recording::ingest::{IngestState, Truncated};
+use holdfast_protocol::limits::{MIN_SPOOL_BYTES, RELIST_DELAY, SPOOL_BYTES};
+use holdfast_protocol::recording::ingest::{IngestState, LostReason, Truncated};
 use holdfast_protocol::recording::medium::FileName;
 use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::spool::Sync;
-use holdfast_protocol::wire::RecordingMode;
+use holdfast_protocol::wire::{RecordingMode, SegmentLost};
 
 use crate::random::for_seeds;
 use world::World;
@@ -120,6 +120,35 @@ fn a_session_that_power_was_cut_under_ends_as_power_loss() {
         check(&world);
         let state = world.relay.sessions[&world.sessions[session].id].state;
         assert_eq!(state, IngestState::Truncated(Truncated::PowerLoss));
+    });
+}
+
+#[test]
+fn session_that_a_killed_relay_opened_is_judged_a_tunnel_later() {
+    for_seeds(100, |random| {
+        let mut world = World::new(random, SPOOL_BYTES, Sync::Block);
+        world.connect();
+        let session = world.begin(RecordingMode::Strict).unwrap();
+        world.output(session, 5_000);
+        for _ in 0..9 {
+            world.pass(Duration::from_secs(1));
+        }
+        let lost = world.begin_and_kill_relay();
+        let time = world.random.millis(0..90_000);
+        world.pass(time);
+        world.connect();
+        let state = |world: &World<'_>| world.relay.sessions[&lost].state;
+        for _ in 0..RELIST_DELAY.as_secs() - 1 {
+            world.pass(Duration::from_secs(1));
+            assert_eq!(state(&world), IngestState::Uploading, "one may still begin");
+        }
+        for _ in 0..9 {
+            world.pass(Duration::from_secs(1));
+        }
+        let is_lost = LostReason::NotHeld(SegmentLost::Missing);
+        assert_eq!(state(&world), IngestState::Lost(is_lost));
+        world.heal_and_deliver();
+        check(&world);
     });
 }
 

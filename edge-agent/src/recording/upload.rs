@@ -36,6 +36,7 @@ enum UploadError {
 /// Uploads for as long as the connection lasts, to a relay of this minor version. A relay that ends the stream is given
 /// some time.
 pub async fn run(recorder: Arc<Recorder>, connection: Connection, minor: u16) {
+    recorder.handle_tunnel();
     loop {
         match upload(&recorder, &connection, minor).await {
             Err(UploadError::Connection(_)) => return,

@@ -169,6 +169,14 @@ pub const INVENTORY_MINOR: u16 = 5;
 /// Most recordings in one part of a device's inventory: it takes half of a control message.
 pub const INVENTORY_PART: usize = 256;
 
+/// A device lists its recordings again so long after a later tunnel began: longer than a stream may wait for its `Open`
+/// there (half a minute) and the account files are read, so that what a lost tunnel still opens has its recording by then.
+pub const RELIST_DELAY: Duration = Duration::from_secs(60);
+
+/// Most inventories on one tunnel. A device begins one or two: at its start, and a while after a later tunnel began; and
+/// each anew where a stream was lost before the last answer. Each costs the relay a query and what follows from it.
+pub const MAX_INVENTORIES: u32 = 4;
+
 /// Most parts of an inventory: twice as many recordings as a spool has files, because of some there is only a report.
 pub const MAX_INVENTORY_PARTS: u32 = 128;
 

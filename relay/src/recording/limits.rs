@@ -5,10 +5,6 @@ use std::time::Duration;
 /// Upload streams of one device at a time. It uses one; another may begin before the relay knows that one is over.
 pub(crate) const MAX_UPLOAD_STREAMS: usize = 2;
 
-/// Inventories of one device on one tunnel. An agent sends one in its life; another where a stream was lost before the
-/// answer. Each costs a query and what follows from it.
-pub(crate) const MAX_INVENTORIES: u32 = 4;
-
 /// Recordings of a device that are compared with its inventory: as many as its spool has files.
 pub(crate) const MAX_INVENTORY_ROWS: u32 = 16 * 1024;
 

@@ -27,7 +27,7 @@ fn recording_that_is_removed_whole_is_lost_at_once() {
     let name = removed.file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with(id), "{name}: {row}");
     let reason = row["reason"].as_str().unwrap();
-    let gone = "the device no longer has it: nothing of it was there at its agent's start";
+    let gone = "the device no longer has it: its list of recordings lacks it";
     assert!(reason.starts_with(gone), "{reason}");
     wait_until(SOON, "its verdict", || {
         let said = site.relay.admin(&["recordings", "verify", id]);

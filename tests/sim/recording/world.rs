@@ -80,13 +80,16 @@ impl<'r> World<'r> {
             rate: None,
             daily: None,
         };
+        let now = Duration::from_secs(100);
+        let mut uploader = Uploader::new(upload);
+        uploader.handle_recovered(now, SegmentLost::Missing);
         Self {
             random,
-            now: Duration::from_secs(100),
+            now,
             config,
             medium,
             spool,
-            uploader: Uploader::new(upload),
+            uploader,
             relay: SimRelay::new(),
             connected: false,
             opened: Duration::ZERO,
@@ -351,7 +354,17 @@ impl<'r> World<'r> {
         self.connected = true;
         self.opened = self.now;
         self.open_stream();
+        self.uploader.handle_tunnel(self.now);
         self.uploader.handle_connected(MINOR_VERSION);
+    }
+
+    /// The relay begins a session whose `Open` is lost with the tunnel; then it is killed.
+    pub(super) fn begin_and_kill_relay(&mut self) -> SessionId {
+        let id = SessionId([0xee; 16]);
+        self.relay.begin(id, ChainKey([1; 32]), self.now);
+        self.relay_crash();
+        self.relay.session_over(id, self.now + EXPECT_WITHIN);
+        id
     }
 
     /// Of what was under way nothing arrives from now on, and what is answered to it is lost.

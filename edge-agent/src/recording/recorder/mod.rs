@@ -246,6 +246,12 @@ impl Recorder {
         }
     }
 
+    /// Notes that a tunnel has begun.
+    pub(in crate::recording) fn handle_tunnel(&self) {
+        let now = self.now();
+        self.lock().uploader.handle_tunnel(now);
+    }
+
     /// Notes that an upload stream is open to a relay of this minor version; there is one at a time.
     pub(in crate::recording) fn handle_upload_connected(&self, minor: u16) {
         let mut state = self.lock();

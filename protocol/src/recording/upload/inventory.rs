@@ -1,4 +1,5 @@
-//! The list of the recordings that a device holds: sent once in an agent's life, in parts.
+//! The list of the recordings that a device holds: sent in parts, at the agent's start and some time after each later
+//! tunnel began.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -11,8 +12,8 @@ use crate::wire::{InventoryPart, SegmentLost};
 /// A list that a relay has not taken as a whole.
 #[derive(Debug)]
 pub(super) struct Inventory {
-    /// The time of the spool's take-over.
-    recovered: Duration,
+    /// The time of the spool's take-over, or when a later tunnel began.
+    since: Duration,
     why: SegmentLost,
     /// The number of the next part.
     part: u32,
@@ -23,10 +24,10 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
-    /// Creates the list of a spool that was taken over at `recovered`.
-    pub(super) fn new(recovered: Duration, why: SegmentLost) -> Self {
+    /// Creates the list by which sessions from before `since` are judged.
+    pub(super) fn new(since: Duration, why: SegmentLost) -> Self {
         Self {
-            recovered,
+            since,
             why,
             part: 0,
             after: None,
@@ -40,7 +41,7 @@ impl Inventory {
     }
 
     /// Returns the next part, unless one is to be answered first. What begins or is delivered meanwhile does no harm:
-    /// the relay judges only sessions that are older than this agent, and none that it has as a whole.
+    /// the relay judges only sessions from before that time, and none that it has as a whole.
     pub(super) fn next(&mut self, now: Duration, spool: &Spool) -> Option<InventoryPart> {
         if self.sent.is_some() || self.part >= MAX_INVENTORY_PARTS {
             return None;
@@ -48,7 +49,7 @@ impl Inventory {
         let mut sessions: Vec<SessionId> = spool.held(self.after, INVENTORY_PART + 1);
         let last = sessions.len() <= INVENTORY_PART;
         sessions.truncate(INVENTORY_PART);
-        let age = now.saturating_sub(self.recovered).as_millis();
+        let age = now.saturating_sub(self.since).as_millis();
         let part = InventoryPart {
             part: self.part,
             age: u64::try_from(age).unwrap_or(u64::MAX),
@@ -58,6 +59,11 @@ impl Inventory {
         };
         self.sent = Some(part.clone());
         Some(part)
+    }
+
+    /// Returns whether no part of it was sent on this stream.
+    pub(super) fn is_new(&self) -> bool {
+        self.part == 0 && self.sent.is_none()
     }
 
     /// Notes that the relay has taken a part; says whether it was the last one.
@@ -74,7 +80,7 @@ impl Inventory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::INVENTORY_MINOR;
+    use crate::limits::{INVENTORY_MINOR, MAX_INVENTORIES, RELIST_DELAY};
     use crate::recording::medium::{FileName, Medium, MediumEntry, SegmentName};
     use crate::recording::spool::SpoolConfig;
     use crate::recording::upload::{UploadAction, UploadConfig, UploadPolicy, Uploader};
@@ -199,6 +205,113 @@ mod tests {
         uploader.handle_connected(INVENTORY_MINOR);
         let first = part(&mut uploader, &mut spool).unwrap();
         assert_eq!((first.part, first.sessions.len()), (0, INVENTORY_PART));
+    }
+
+    /// Returns whether the next action is a list, and answers it.
+    fn takes_list(uploader: &mut Uploader, spool: &mut Spool, now: u64) -> Option<u64> {
+        let action = uploader.poll_action(seconds(now), None, spool)?;
+        let UploadAction::Send(UploadMessage::Inventory(part)) = action else {
+            panic!("{action:?}");
+        };
+        assert!((part.part, part.last) == (0, true), "{part:?}");
+        uploader.handle_answer(seconds(now), &UploadAnswer::Listed(0), spool);
+        Some(part.age)
+    }
+
+    #[test]
+    fn later_tunnel_has_a_list_of_its_own_after_a_while() {
+        let delay = RELIST_DELAY.as_secs();
+        let (mut uploader, mut spool) = agent(0);
+        uploader.handle_tunnel(seconds(103));
+        uploader.handle_connected(INVENTORY_MINOR);
+        assert_eq!(takes_list(&mut uploader, &mut spool, 103), Some(3_000));
+        assert_eq!(uploader.poll_timeout(seconds(103)), None);
+        assert_eq!(takes_list(&mut uploader, &mut spool, 1_000), None);
+        uploader.handle_lost();
+        uploader.handle_tunnel(seconds(2_000));
+        assert_eq!(uploader.poll_timeout(seconds(2_000)), None, "no stream yet");
+        uploader.handle_connected(INVENTORY_MINOR);
+        assert_eq!(takes_list(&mut uploader, &mut spool, 2_000), None);
+        let due = uploader.poll_timeout(seconds(2_000));
+        assert_eq!(due, Some(seconds(2_000 + delay)));
+        let early = uploader.poll_action(seconds(2_000 + delay - 1), None, &spool);
+        assert_eq!(early, None);
+        // The stream is another one of the same tunnel.
+        uploader.handle_connected(INVENTORY_MINOR);
+        let age = takes_list(&mut uploader, &mut spool, 2_005 + delay);
+        assert_eq!(
+            age,
+            Some((delay + 5) * 1_000),
+            "from the tunnel's beginning"
+        );
+        uploader.handle_connected(INVENTORY_MINOR);
+        assert_eq!(takes_list(&mut uploader, &mut spool, 9_000), None);
+    }
+
+    #[test]
+    fn list_of_a_later_tunnel_says_missing_and_begins_again_if_cut() {
+        let (mut uploader, mut spool) = agent(300);
+        uploader.handle_recovered(seconds(100), SegmentLost::PowerLoss);
+        for (tunnel, at) in [(0, 100), (1, 200), (2, 300)] {
+            uploader.handle_tunnel(seconds(at));
+            uploader.handle_connected(INVENTORY_MINOR);
+            let Some(first) = part(&mut uploader, &mut spool) else {
+                panic!("no list of tunnel {tunnel}");
+            };
+            // The first one was never taken as a whole.
+            assert_eq!((first.part, first.why), (0, SegmentLost::PowerLoss));
+            uploader.handle_lost();
+        }
+        uploader.handle_connected(INVENTORY_MINOR);
+        for number in 0..2 {
+            part(&mut uploader, &mut spool).unwrap();
+            let taken = UploadAnswer::Listed(number);
+            uploader.handle_answer(seconds(301), &taken, &mut spool);
+        }
+        assert_eq!(uploader.poll_action(seconds(302), None, &spool), None);
+        let due = seconds(300) + RELIST_DELAY;
+        for _ in 0..2 {
+            let action = uploader.poll_action(due, None, &spool);
+            let Some(UploadAction::Send(UploadMessage::Inventory(part))) = action else {
+                panic!("{action:?}");
+            };
+            assert_eq!((part.part, part.why), (0, SegmentLost::Missing));
+            assert_eq!(u128::from(part.age), RELIST_DELAY.as_millis());
+            uploader.handle_lost();
+            uploader.handle_connected(INVENTORY_MINOR);
+        }
+    }
+
+    #[test]
+    fn no_more_lists_begin_on_a_tunnel_than_its_relay_takes() {
+        let (mut uploader, mut spool) = agent(1);
+        uploader.handle_tunnel(seconds(100));
+        for _ in 0..MAX_INVENTORIES {
+            uploader.handle_connected(INVENTORY_MINOR);
+            part(&mut uploader, &mut spool).unwrap();
+        }
+        uploader.handle_connected(INVENTORY_MINOR);
+        assert!(part(&mut uploader, &mut spool).is_none());
+        uploader.handle_tunnel(seconds(101));
+        uploader.handle_connected(INVENTORY_MINOR);
+        assert!(part(&mut uploader, &mut spool).is_some());
+    }
+
+    #[test]
+    fn spool_that_may_not_be_listed_never_is() {
+        let (spool, _) = Spool::recover(SpoolConfig::default(), &mut Empty(0)).unwrap();
+        let mut uploader = Uploader::new(UploadConfig {
+            policy: UploadPolicy::Manual,
+            rate: None,
+            daily: None,
+        });
+        for at in [100, 200, 300] {
+            uploader.handle_tunnel(seconds(at));
+            uploader.handle_connected(INVENTORY_MINOR);
+            assert_eq!(uploader.poll_timeout(seconds(at)), None);
+            assert_eq!(uploader.poll_action(seconds(at + 90), None, &spool), None);
+            uploader.handle_lost();
+        }
     }
 
     #[test]

@@ -13,10 +13,13 @@ use core::time::Duration;
 use super::medium::SegmentName;
 use super::spool::Spool;
 use crate::ids::SessionId;
-use crate::limits::{INVENTORY_MINOR, MAX_UPLOAD_CHUNK, UPLOAD_IN_FLIGHT, UPLOAD_RETRY};
+use crate::limits::{
+    INVENTORY_MINOR, MAX_INVENTORIES, MAX_UPLOAD_CHUNK, RELIST_DELAY, UPLOAD_IN_FLIGHT,
+    UPLOAD_RETRY,
+};
 use crate::wire::{
-    OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefused, UploadAnswer,
-    UploadMessage,
+    InventoryPart, OfferedSegment, SegmentBytes, SegmentHeld, SegmentLost, SegmentRefused,
+    UploadAnswer, UploadMessage,
 };
 use inventory::Inventory;
 use pace::UploadPace;
@@ -48,6 +51,14 @@ pub struct Uploader {
     reported: Option<UploadMessage>,
     /// The list of what the device holds, until a relay has taken it.
     inventory: Option<Inventory>,
+    /// True if there may be such a list.
+    lists: bool,
+    /// True if a tunnel has begun.
+    was_tunnelled: bool,
+    /// The time when the present tunnel began, if its own list is still to be made.
+    relist: Option<Duration>,
+    /// The lists that may still begin on this tunnel: a further one would end its stream.
+    lists_left: u32,
     /// True if the relay takes such a list.
     takes_inventory: bool,
     /// The progress of the relay with the segments that are still being written.
@@ -76,6 +87,10 @@ impl Uploader {
             present: None,
             reported: None,
             inventory: None,
+            lists: false,
+            was_tunnelled: false,
+            relist: None,
+            lists_left: MAX_INVENTORIES,
             takes_inventory: false,
             has: BTreeMap::new(),
             later: BTreeMap::new(),
@@ -83,9 +98,19 @@ impl Uploader {
     }
 
     /// Notes that the spool was taken over at `now`, and what is not in it is not on the device, for this reason: a
-    /// relay is sent a list of what is there.
+    /// relay is sent a list of what is there, then and some time after each later tunnel began.
     pub fn handle_recovered(&mut self, now: Duration, why: SegmentLost) {
+        self.lists = true;
         self.inventory = Some(Inventory::new(now, why));
+    }
+
+    /// Notes that a tunnel has begun, before its streams. A session that was opened just before an earlier one was lost
+    /// may have no recording here, and its relay may not know: a list says so.
+    pub fn handle_tunnel(&mut self, now: Duration) {
+        // Before the first one there was no session.
+        let is_later = core::mem::replace(&mut self.was_tunnelled, true);
+        self.relist = (is_later && self.lists).then_some(now);
+        self.lists_left = MAX_INVENTORIES;
     }
 
     /// Notes that an upload stream is open, to a relay that speaks this minor version.
@@ -184,9 +209,7 @@ impl Uploader {
         }
         // Behind the reports: they say more of a recording.
         if self.reported.is_none()
-            && self.takes_inventory
-            && let Some(inventory) = &mut self.inventory
-            && let Some(part) = inventory.next(now, spool)
+            && let Some(part) = self.next_part(now, spool)
         {
             return Some(UploadAction::Send(UploadMessage::Inventory(part)));
         }
@@ -204,7 +227,33 @@ impl Uploader {
     pub fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let later = self.later.values().min().copied();
         let pace = self.pace.timeout(now);
-        [later, pace].into_iter().flatten().min()
+        [later, pace, self.list_timeout(now)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Returns when a list will be due, unless something else comes first: an answer asks for the next action, too.
+    fn list_timeout(&self, now: Duration) -> Option<Duration> {
+        let awaits = self.connected && self.takes_inventory && self.inventory.is_none();
+        let due = self.relist.filter(|_| awaits)? + RELIST_DELAY;
+        Some(due).filter(|due| *due > now)
+    }
+
+    fn next_part(&mut self, now: Duration, spool: &Spool) -> Option<InventoryPart> {
+        if !self.takes_inventory {
+            return None;
+        }
+        if self.inventory.is_none() {
+            let is_due = |began: &mut Duration| now.saturating_sub(*began) >= RELIST_DELAY;
+            let began = self.relist.take_if(is_due)?;
+            self.inventory = Some(Inventory::new(began, SegmentLost::Missing));
+        }
+        let inventory = self.inventory.as_mut()?;
+        if inventory.is_new() {
+            self.lists_left = self.lists_left.checked_sub(1)?;
+        }
+        inventory.next(now, spool)
     }
 
     fn next_offer(&mut self, now: Duration, spool: &Spool) -> Option<UploadMessage> {

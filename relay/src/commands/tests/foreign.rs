@@ -225,7 +225,7 @@ async fn a_narrow_table_shows_state_and_hold() {
     let mut fixture = fixture().await;
     let store = &fixture.context.store;
     let lost = RecordingState::Lost;
-    let reason = Some("the device no longer has it: nothing of it was there at its agent's start");
+    let reason = Some("the device no longer has it: its list of recordings lacks it");
     let settle =
         async |tx: &mut store::Tx| tx.recording_settled(RECORDING, lost, reason, None).await;
     store.change(settle).await.unwrap();

@@ -1,7 +1,7 @@
 //! Compares what a device holds with what is expected of it: the rest is judged at once.
 //!
-//! Only sessions that began before the agent's start are compared: of a session that begins meanwhile, the device need
-//! not know yet. Which these are is decided by the relay's rows. What a device does not list although it has it is
+//! Only sessions that began before the agent's start, or before this tunnel, are compared: of a session that begins
+//! meanwhile, the device need not know yet. Which these are is decided by the relay's rows. What a device does not list although it has it is
 //! not taken any more, as with anything that it reports as gone.
 
 use std::collections::HashSet;
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
-use holdfast_protocol::limits::{INVENTORY_PART, MAX_INVENTORY_PARTS};
+use holdfast_protocol::limits::{INVENTORY_PART, MAX_INVENTORIES, MAX_INVENTORY_PARTS};
 use holdfast_protocol::wire::{InventoryPart, SegmentLost};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::recording::limits::{MAX_INVENTORIES, MAX_INVENTORY_ROWS};
+use crate::recording::limits::MAX_INVENTORY_ROWS;
 use crate::recording::{RecordingError, Recordings};
 
 /// The inventories that may still come on a tunnel. Its streams share it.
@@ -89,7 +89,7 @@ impl Recordings {
         part: &InventoryPart,
     ) -> Result<(), RecordingError> {
         if part.part == 0 {
-            // What the device says of its start counts only back to before this tunnel.
+            // The time that the device says counts only back to before this tunnel.
             let start = Timestamp::now().before(Duration::from_millis(part.age));
             let before = Timestamp(start.0.min(opened.0));
             let expected = self

@@ -4,7 +4,7 @@ use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::recording::ingest::IngestState;
 use tracing::{info, warn};
 
-use super::words::{with_extent, words};
+use super::words::{unknown_to_device, with_extent, words};
 use super::{IngestEntry, blocking};
 use crate::audit::{Event, EventKind};
 use crate::recording::verify;
@@ -82,9 +82,12 @@ impl Recordings {
         state: IngestState,
     ) -> Result<(), RecordingError> {
         let findings = entry.findings.take();
-        let (word, reason) = words(state, findings.as_ref());
-        info!(recording = %entry.id, state = word.as_str(), reason, "recording");
+        let (word, mut reason) = words(state, findings.as_ref());
+        let log = |reason: &Option<String>| {
+            info!(recording = %entry.id, state = word.as_str(), reason, "recording");
+        };
         if !word.is_terminal() && findings.is_none() {
+            log(&reason);
             // It is on its way: nothing is reported of it, and nothing of what is known is wanted. What is lost with
             // the power is known again at the device's next offer.
             let mut tx = self.0.store.begin(Durability::Process).await?;
@@ -95,6 +98,10 @@ impl Recordings {
         let Some(facts) = self.0.store.recording(entry.id).await? else {
             return Ok(());
         };
+        if let Some(unknown) = unknown_to_device(state, &facts) {
+            reason = Some(unknown);
+        }
+        log(&reason);
         let cluster = &self.0.cluster;
         let verdict = findings
             .as_ref()

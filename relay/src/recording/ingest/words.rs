@@ -1,10 +1,11 @@
 //! The states of a recording in words, with their reasons.
 
+use holdfast_protocol::recording::chain::Closing;
 use holdfast_protocol::recording::ingest::{IngestFault, IngestState, LostReason, Truncated};
 use holdfast_protocol::wire::SegmentLost;
 
 use crate::recording::verify::{CONTENT_NOT_KEPT, Findings};
-use crate::store::RecordingState;
+use crate::store::{RecordingFacts, RecordingState};
 
 /// Returns a state in a word, and its reason in a sentence.
 pub(super) fn words(
@@ -44,7 +45,7 @@ pub(super) fn words(
         ),
         IngestState::Lost(LostReason::NotHeld(_)) => (
             RecordingState::Lost,
-            why("the device no longer has it: nothing of it was there at its agent's start"),
+            why("the device no longer has it: its list of recordings lacks it"),
         ),
         IngestState::Tampered {
             segment,
@@ -80,6 +81,27 @@ pub(super) fn words(
         Some(findings) => (word, with_extent(reason, word, findings)),
         None => (word, reason),
     }
+}
+
+/// Returns the reason of a recording that its device does not hold, where nothing says that it ever did: the session may
+/// not have reached it.
+pub(super) fn unknown_to_device(state: IngestState, facts: &RecordingFacts) -> Option<String> {
+    let IngestState::Lost(LostReason::NotHeld(lost)) = state else {
+        return None;
+    };
+    if !facts.has_seen_nothing() {
+        return None;
+    }
+    let why = match facts.closing {
+        None => "the relay stopped before it kept anything of the session",
+        Some(Closing { exit: None }) => "nothing of the session passed the relay",
+        Some(_) => return None,
+    };
+    let power = match lost {
+        SegmentLost::PowerLoss => ": it lost power",
+        _ => "",
+    };
+    Some(format!("{why}, and the device has nothing of it{power}"))
 }
 
 /// Returns the reason why a recording ends early, with how much of what passed it does not prove.

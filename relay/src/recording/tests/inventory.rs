@@ -1,12 +1,11 @@
 //! Recordings that a device does not list among what it holds.
 
-use holdfast_protocol::limits::{INVENTORY_PART, MAX_INVENTORY_PARTS};
+use holdfast_protocol::limits::{INVENTORY_PART, MAX_INVENTORIES, MAX_INVENTORY_PARTS};
 use holdfast_protocol::wire::{InventoryPart, SegmentLost};
 
 use super::removed::reported;
 use super::*;
 use crate::recording::ingest::inventory::{IncomingInventory, InventoryFault, InventoryQuota};
-use crate::recording::limits::MAX_INVENTORIES;
 
 fn part(number: u32, sessions: Vec<SessionId>, last: bool) -> InventoryPart {
     InventoryPart {
@@ -54,7 +53,7 @@ async fn recording_that_is_not_listed_has_its_verdict_at_once() {
             0,
             Missing,
             Lost,
-            "the device no longer has it: nothing of it was there",
+            "the device no longer has it: its list of recordings lacks it",
         ),
         (
             0,
@@ -168,7 +167,58 @@ async fn session_that_the_relay_still_serves_is_judged_at_its_end() {
     assert_eq!(facts.row.state, RecordingState::Lost);
     assert_eq!(
         facts.row.reason.unwrap(),
-        "the device no longer has it: nothing of it was there at its agent's start; 5 bytes that the relay passed on are not proved, from 00:00 on"
+        "the device no longer has it: its list of recordings lacks it; 5 bytes that the relay passed on are not proved, from 00:00 on"
+    );
+}
+
+// The session may have begun on no device.
+#[tokio::test]
+async fn session_of_a_killed_relay_that_kept_nothing_is_lost() {
+    for (why, reason) in [
+        (
+            SegmentLost::Missing,
+            "the relay stopped before it kept anything of the session, and the device has nothing of it",
+        ),
+        (
+            SegmentLost::PowerLoss,
+            "the relay stopped before it kept anything of the session, and the device has nothing of it: it lost power",
+        ),
+    ] {
+        let mut bed = Fixture::new().await;
+        let (_guard, _key, _watched) = bed.begin().await;
+        bed.restart().await;
+        lists(&bed, vec![], why).await;
+        let facts = bed.judged().await;
+        assert_eq!(facts.row.state, RecordingState::Lost);
+        assert_eq!(facts.row.reason.as_deref(), Some(reason));
+        assert_eq!(bed.events().await, ["recording.lost"]);
+    }
+}
+
+#[tokio::test]
+async fn session_of_a_killed_relay_that_kept_a_digest_was_held() {
+    let mut bed = Fixture::new().await;
+    let (_guard, _key, watched) = bed.begin().await;
+    watched.pass(Stream::Stdout, b"hello", 0);
+    bed.recordings.note(&watched).await.unwrap();
+    bed.restart().await;
+    lists(&bed, vec![], SegmentLost::Missing).await;
+    let reason = bed.judged().await.row.reason.unwrap();
+    let gone = "the device no longer has it: its list of recordings lacks it; 5 bytes";
+    assert!(reason.starts_with(gone), "{reason}");
+}
+
+#[tokio::test]
+async fn session_in_which_nothing_passed_may_not_have_begun() {
+    let bed = Fixture::new().await;
+    let (_guard, _key, watched) = bed.begin().await;
+    let over = bed.recordings.over(&watched, Closing { exit: None }, false);
+    over.await.unwrap();
+    lists(&bed, vec![], SegmentLost::Missing).await;
+    let reason = bed.judged().await.row.reason.unwrap();
+    assert_eq!(
+        reason,
+        "nothing of the session passed the relay, and the device has nothing of it"
     );
 }
 

@@ -95,6 +95,21 @@ impl RecordingFacts {
         }
     }
 
+    /// Returns whether nothing was written down of what passed in the session.
+    #[must_use]
+    pub(crate) fn has_seen_nothing(&self) -> bool {
+        let is_empty = |seen: &StreamDigest| seen.end.frames == 0 && seen.partial.is_none();
+        let control = self.control.as_ref();
+        let files = self.files.as_ref();
+        let forwards = self.forwards.as_ref();
+        self.seen.iter().all(is_empty)
+            && control.is_none_or(|control| is_empty(&control.seen) && control.eof.is_none())
+            && files.is_none_or(|files| is_empty(&files.answered) && files.under_way.is_empty())
+            && forwards.is_none_or(|forwards| {
+                forwards.given.unwrap_or_default() == 0 && forwards.ended.is_empty()
+            })
+    }
+
     /// Returns the bounds of its recording, at `now`. None of it comes from the device.
     #[must_use]
     pub(crate) fn extent(&self, now: Timestamp) -> SessionExtent {

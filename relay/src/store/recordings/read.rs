@@ -308,3 +308,26 @@ fn session_ids(ids: Vec<Vec<u8>>) -> Result<Vec<SessionId>, StoreError> {
     let id = |id: Vec<u8>| id.try_into().map(SessionId).map_err(|_| corrupt());
     ids.into_iter().map(id).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row as _};
+
+    use super::*;
+
+    // A fleet whose relay was restarted asks for them on each tunnel.
+    #[tokio::test]
+    async fn expected_recordings_are_found_without_the_settled_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.db");
+        std::fs::write(&path, "").unwrap();
+        let store = Store::open(&path).await.unwrap();
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {EXPECTED}")));
+        let plan = plan.bind([0; 16].as_slice()).bind(0).bind(1);
+        let rows = plan.fetch_all(store.reads()).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let first = steps.first().unwrap();
+        assert!(first.contains("INDEX recordings_expected"), "{steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("SCAN")), "{steps:?}");
+    }
+}
