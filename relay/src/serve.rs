@@ -140,6 +140,9 @@ pub(crate) async fn run(
     publishing.abort();
     releasing.abort();
     keeping.abort();
+    for tunnel in tunnels.registry.all() {
+        tunnel.close(CloseCode::Stopping, "the relay stops");
+    }
     endpoint.close((CloseCode::Stopping as u32).into(), b"the relay stops");
     let _ = timeout(FINAL_STATUS_TIMEOUT, endpoint.wait_idle()).await;
     listening.abort();

@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Device, Relay, Running, SOON, Way, own_login, run, wait_for, wait_until};
+use crate::harness::{
+    Device, Relay, Running, SOON, Site, Way, own_login, run, wait_for, wait_until,
+};
 
 /// The shortest keepalive that an agent takes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -109,6 +112,34 @@ fn the_newest_tunnel_of_a_device_wins() {
     second.stop();
     relay.wait_state("kitchen-cam", "online", SOON);
     alice.exec(Way::Direct, "kitchen-cam", "true").ok();
+}
+
+/// The window of its tunnel is full when it says that it goes.
+#[test]
+fn device_that_stops_under_a_bulk_copy_is_offline_at_once() {
+    let mut site = Site::new();
+    for round in 0..8 {
+        let mut ssh = site.ssh(Way::Direct);
+        ssh.arg("cat /dev/zero").stdin(Stdio::null());
+        let mut copy = ssh.stdout(Stdio::null()).spawn().unwrap();
+        wait_until(SOON, "some megabytes", || {
+            let sessions = site.relay.json(&["sessions", "--json"]);
+            let first = sessions.as_array().unwrap().first();
+            first.is_some_and(|session| session["bytes_out"].as_u64() > Some(4_000_000))
+        });
+        let stopped = Instant::now();
+        site.device.signal(Signal::TERM);
+        site.relay
+            .wait_state(site.device.name(), "offline", AT_ONCE);
+        eprintln!(
+            "round {round}: offline {:?} after SIGTERM",
+            stopped.elapsed()
+        );
+        let _ = copy.kill();
+        copy.wait().unwrap();
+        site.device.wait(SOON);
+        site.device.run_online(&site.relay);
+    }
 }
 
 #[test]

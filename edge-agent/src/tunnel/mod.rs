@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 use holdfast_protocol::tunnel::backoff::Backoff;
+use holdfast_protocol::tunnel::congestion::quinn::lift_for_close;
 use holdfast_protocol::wire::{CloseCode, Instance};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use smol::Timer;
@@ -118,7 +119,9 @@ pub async fn run<T>(
 }
 
 async fn close(standing: &EstablishedTunnel, code: CloseCode) {
-    standing.dialled.connection.close((code as u32).into(), b"");
+    let connection = &standing.dialled.connection;
+    lift_for_close(connection.congestion_state());
+    connection.close((code as u32).into(), b"");
     let said = standing.dialled.endpoint.wait_idle();
     let late = async {
         Timer::after(CLOSE_GRACE).await;

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
-use holdfast_protocol::tunnel::congestion::quinn::Factory;
+use holdfast_protocol::tunnel::congestion::quinn::{Factory, lift_for_close};
 use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Intent, Refusal};
 use quinn::{
@@ -199,6 +199,7 @@ async fn serve(tunnels: Arc<Tunnels>, caller: DialingDevice, joins: &Joins<Sourc
             CloseCode::Done
         }
     };
+    lift_for_close(connection.congestion_state());
     connection.close((code as u32).into(), b"");
 }
 

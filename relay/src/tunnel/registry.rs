@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Generation};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MINOR_VERSION, STALE_KEEPALIVES};
+use holdfast_protocol::tunnel::congestion::quinn::lift_for_close;
 use holdfast_protocol::wire::{CloseCode, Hello, RelayMessage};
 use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
@@ -211,6 +212,7 @@ impl Tunnel {
 
     /// Closes the tunnel at once.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        lift_for_close(self.connection.congestion_state());
         self.connection
             .close((code as u32).into(), reason.as_bytes());
     }

@@ -6,6 +6,7 @@ extern crate std;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
@@ -27,7 +28,16 @@ impl ControllerFactory for Factory {
                 sample: Duration::ZERO,
             },
             state: Congestion::new(Duration::ZERO, mtu),
+            closes: Arc::default(),
         })
+    }
+}
+
+/// Lifts the bound of a connection that is closed next. quinn holds the message that closes it back while the window is
+/// full, and takes no acknowledgement any more that would empty it: the peer would wait for its idle timeout.
+pub fn lift_for_close(state: Box<dyn Controller>) {
+    if let Ok(controller) = state.into_any().downcast::<QuinnController>() {
+        controller.closes.store(true, Ordering::Relaxed);
     }
 }
 
@@ -37,6 +47,8 @@ struct QuinnController {
     /// As it was at the last acknowledged packet.
     rtt: RoundTrip,
     state: Congestion,
+    /// True if the connection is closed next. Copies share it.
+    closes: Arc<AtomicBool>,
 }
 
 impl QuinnController {
@@ -93,6 +105,9 @@ impl Controller for QuinnController {
     }
 
     fn window(&self) -> u64 {
+        if self.closes.load(Ordering::Relaxed) {
+            return u64::MAX;
+        }
         self.state.window()
     }
 
