@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::export::mark::Mark;
 use super::export::marks::Marks;
+use super::export::notice::Notice;
 use super::objects::Objects;
 use super::verify::{self, StoredPart, TAMPERED, VerdictText};
 use crate::hex::hex;
@@ -131,6 +132,15 @@ impl Archive {
 }
 
 impl OpenedRecording {
+    /// Returns what its reader has to know before everything else.
+    #[must_use]
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        match &self.tampered {
+            Some(why) => Some(Notice::Tampered(why.clone())),
+            None => (!self.facts.row.state.is_terminal()).then_some(Notice::Unproved),
+        }
+    }
+
     /// Reads it in a thread of its own, no further ahead than is taken from what it gives. `map` makes of each part and
     /// its time what is given. A recording that cannot be read on ends without [`Read::End`].
     #[must_use]

@@ -68,6 +68,53 @@ fn output_behind_a_kill_is_marked_wherever_it_is_shown() {
 }
 
 #[test]
+fn recording_that_still_comes_in_is_shown_as_not_proved() {
+    let site = site();
+    // More than a segment, of which the first is whole while the session runs.
+    let line =
+        "echo begun; head -c 1500000 /dev/urandom | base64 -w 60; echo -end-; exec sleep 600";
+    let running = site.start(Way::Direct, line);
+    running.wait_out("-end-");
+    let rows = site.relay.json(&["recordings", "--json"]);
+    let id = rows[0]["id"].as_str().unwrap().to_owned();
+    let export = |format: &str| {
+        let said = ["export", &id, "--format", format];
+        let said = site.relay.admin(&said).exits(1);
+        assert!(said.err().contains("and more of it may follow"));
+        said.out()
+    };
+    wait_until(SOON, "the first segment", || {
+        let said = ["export", &id, "--format", "raw"];
+        site.relay.admin(&said).out().starts_with("begun\n")
+    });
+    let first = "this recording is still coming in: before its verdict nothing of it is proved";
+    let text = export("txt");
+    let said = format!("[{first}]\nbegun\n");
+    assert!(text.starts_with(&said), "{text:.300}");
+    let json = export("json");
+    let line: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(line["event"], "unproved", "{json:.300}");
+    let cast = export("asciicast");
+    let mark = cast.lines().nth(1).unwrap();
+    assert!(
+        mark.contains("\"m\"") && mark.contains(first),
+        "{cast:.300}"
+    );
+    let played = site.relay.admin(&["play", &id, "--idle-limit", "1ms"]);
+    assert!(played.out().contains(first));
+    let found = site.relay.admin(&["recordings", "grep", "begun"]).ok();
+    assert!(found.out().contains(first), "{found}");
+    let found = ["recordings", "grep", "begun", "--json"];
+    let found = site.relay.admin(&found).ok().out();
+    let hit: Value = serde_json::from_str(found.lines().next().unwrap()).unwrap();
+    assert!(hit["unproved"].is_string() && hit["tampered"].is_null());
+    site.relay.admin(&["sessions", "kill", &id]).ok();
+    let row = wait_state(&site.relay, "complete");
+    assert_eq!(row["verified"], true, "{row}");
+    assert!(site.relay.export(&id, "txt").starts_with("begun\n"));
+}
+
+#[test]
 fn what_is_behind_a_damaged_block_is_shown_with_its_mark() {
     let mut site = hoarding_site();
     let said = site.exec(Way::Direct, "head -c 400000 /dev/urandom | base64 -w 60");

@@ -14,8 +14,7 @@ use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::{Part, Read};
 use crate::recording::export::ran::Ran;
 use crate::recording::export::{
-    Asciicast, Plain, Title, content_end_text, damage_line, damage_text, json_line, tampered_event,
-    tampered_line, tampered_text,
+    Asciicast, Plain, Title, content_end_text, damage_line, damage_text, json_line,
 };
 use crate::session::registry::console::Shows;
 use crate::store::RecordingFacts;
@@ -168,10 +167,10 @@ async fn pass(
     let archive = &context.facts.archive;
     let opened = archive.open(facts.clone()).await;
     let tampered = opened.tampered.clone();
-    let mut note = match (&tampered, form) {
-        (Some(why), Format::Json) => String::from_utf8_lossy(&tampered_line(why)).into_owned(),
-        (Some(why), Format::Txt) => format!("{}\n", tampered_text(why)),
-        (Some(why), Format::Asciicast) => tampered_event(why),
+    let mut note = match (opened.notice(), form) {
+        (Some(notice), Format::Json) => String::from_utf8_lossy(&notice.json_line()).into_owned(),
+        (Some(notice), Format::Txt) => format!("{}\n", notice.text()),
+        (Some(notice), Format::Asciicast) => notice.marker(),
         // Bytes alone can carry no word.
         (Some(_), Format::Raw) | (None, _) => String::new(),
     };

@@ -11,9 +11,8 @@ use super::super::{Context, DONE, Done, Failure, Out};
 use super::rows::SHORT_ID;
 use crate::commands::answer::table::count;
 use crate::recording::archive::{Part, Read};
-use crate::recording::export::{
-    Plain, TimedLine, Title, content_end_text, damage_text, seconds, tampered_text,
-};
+use crate::recording::export::notice::Notice;
+use crate::recording::export::{Plain, TimedLine, Title, content_end_text, damage_text, seconds};
 use crate::recording::limits::RECORDING_PAGE;
 use crate::recording::verify::clock;
 use crate::store::{RecordingFilter, RecordingRow};
@@ -36,6 +35,8 @@ struct Hit<'a> {
     line: &'a str,
     /// The reason why the recording is not what passed.
     tampered: Option<&'a str>,
+    /// The reason why nothing of it is proved yet.
+    unproved: Option<&'a str>,
 }
 
 /// The outcome of a search through recordings.
@@ -68,7 +69,7 @@ pub(super) async fn run(
             let mut said = Printer {
                 row,
                 as_json,
-                tampered: None,
+                notice: None,
                 out,
             };
             search(pattern, context, &mut said, &mut searched).await?;
@@ -145,7 +146,7 @@ async fn search(
     let (reading, lacking, wanted) = (plain.clone(), unsearched.clone(), pattern.to_owned());
     let archive = &context.facts.archive;
     let opened = archive.open(facts.clone()).await;
-    said.tampered.clone_from(&opened.tampered);
+    said.notice = opened.notice();
     let mut hits = opened.read(move |micros, part| {
         let mut plain = reading.lock();
         plain.1 = micros;
@@ -221,15 +222,15 @@ async fn search(
 struct Printer<'a, 'o> {
     row: &'a RecordingRow,
     as_json: bool,
-    /// The reason why it is not what passed.
-    tampered: Option<String>,
+    /// The words before its first hit.
+    notice: Option<Notice>,
     out: &'a mut Out<'o>,
 }
 
 impl Printer<'_, '_> {
-    /// Writes, before the first hit, why it is not what passed.
+    /// Writes, before the first hit, why it is not what passed, or not proved.
     async fn begin(&mut self, found: &mut bool) -> Result<(), Failure> {
-        let why = self.tampered.as_deref().map(tampered_text);
+        let why = self.notice.as_ref().map(Notice::text);
         let why = why.filter(|_| !*found);
         *found = true;
         match why {
@@ -239,6 +240,11 @@ impl Printer<'_, '_> {
     }
 
     async fn hits(&mut self, lines: &[TimedLine]) -> Result<(), Failure> {
+        let (tampered, unproved) = match &self.notice {
+            Some(notice @ Notice::Tampered(_)) => (Some(notice.reason().to_owned()), None),
+            Some(notice @ Notice::Unproved) => (None, Some(notice.reason().to_owned())),
+            None => (None, None),
+        };
         for TimedLine { micros, text } in lines {
             if !self.as_json {
                 self.remarks(*micros, std::slice::from_ref(text)).await?;
@@ -253,7 +259,8 @@ impl Printer<'_, '_> {
                 device_id: session.device.to_string(),
                 login: session.login.as_str(),
                 line: text,
-                tampered: self.tampered.as_deref(),
+                tampered: tampered.as_deref(),
+                unproved: unproved.as_deref(),
             };
             self.write(&crate::json::line(&hit)).await?;
         }

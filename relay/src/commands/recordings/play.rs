@@ -16,10 +16,9 @@ use crate::commands::recordings::{distrusted, find, look, looked, lost, not_whol
 use crate::commands::{Caller, Context, Failure, Out};
 use crate::recording::archive::{Part, Read};
 use crate::recording::export::mark::{Mark, MarkedLines};
+use crate::recording::export::notice::Notice;
 use crate::recording::export::screen::{CLOSE, OPEN, Screen};
-use crate::recording::export::{
-    ExportText, Plain, Title, event_text, gap_line, redacted_text, tampered_text,
-};
+use crate::recording::export::{ExportText, Plain, Title, event_text, gap_line, redacted_text};
 use crate::recording::verify;
 use crate::session::registry::console::Shows;
 use crate::session::registry::life::Activity;
@@ -146,7 +145,7 @@ async fn play(
     let archive = &context.facts.archive;
     let opened = archive.open(facts.clone()).await;
     let tampered = opened.tampered.clone();
-    let mut show = Show::new(args.from, Title::of(&facts), tampered.as_deref());
+    let mut show = Show::new(args.from, Title::of(&facts), opened.notice());
     let reached = Arc::new(Mutex::new(0));
     let reads = reached.clone();
     let mut frames = opened.read(move |micros, part| {
@@ -212,8 +211,8 @@ fn begins_within(id: SessionId, from: Duration, micros: u64) -> Result<(), Failu
 struct Show {
     from: Duration,
     title: Title,
-    /// The reason why the recording is not what passed.
-    tampered: Option<String>,
+    /// The words before everything else.
+    notice: Option<Notice>,
     screen: Option<Screen>,
     terminal: bool,
     texts: [ExportText; 2],
@@ -226,11 +225,11 @@ struct Show {
 }
 
 impl Show {
-    fn new(from: Duration, title: Title, tampered: Option<&str>) -> Self {
+    fn new(from: Duration, title: Title, notice: Option<Notice>) -> Self {
         Self {
             from,
             title,
-            tampered: tampered.map(str::to_owned),
+            notice,
             screen: None,
             terminal: false,
             texts: Default::default(),
@@ -249,8 +248,8 @@ impl Show {
                 if self.screen.is_none() {
                     // The record of the start is among what is lost.
                     self.begin(None);
-                    let why = self.tampered.take();
-                    text.extend(why.map(|why| format!("{}\r\n", tampered_text(&why))));
+                    let notice = self.notice.take();
+                    text.extend(notice.map(|notice| format!("{}\r\n", notice.text())));
                 }
                 text += &self.marked_text(&format!("\r\n{}", gap_line(at)));
                 self.draw(Duration::from_micros(micros), &text)
@@ -274,8 +273,7 @@ impl Show {
             }
             Recorded::Start(start) if self.screen.is_none() => {
                 self.begin(Some(start));
-                let why = self.tampered.take()?;
-                format!("{}\r\n", tampered_text(&why))
+                format!("{}\r\n", self.notice.take()?.text())
             }
             Recorded::Resize(size) if self.terminal && mark.is_none() => {
                 let drawn = self.screen.as_mut()?.resize(*size);

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 use super::mark::{Mark, MarkedLines};
 use super::screen::shown_size;
-use super::text::{
-    ExportText, content_end_text, event_text, gap_line, redacted_text, tampered_text,
-};
+use super::text::{ExportText, content_end_text, event_text, gap_line, redacted_text};
 use super::title::Title;
 use crate::json;
 use crate::store::SessionFacts;
@@ -142,10 +140,4 @@ impl Asciicast {
         let (code, data) = (json::compact(&code), json::compact(&data));
         format!("[{seconds}.{rest:06}, {code}, {data}]\n")
     }
-}
-
-/// Returns the first event of a recording that is not what passed.
-pub(crate) fn tampered_event(why: &str) -> String {
-    let text = json::compact(&tampered_text(why));
-    format!("[0.000000, \"m\", {text}]\n")
 }

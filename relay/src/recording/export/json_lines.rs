@@ -16,7 +16,7 @@ use super::title::Title;
 use crate::json;
 use crate::model::role::Ability;
 use crate::recording::limits::MAX_SHOWN_COMMAND;
-use crate::recording::verify::{TAMPERED, name};
+use crate::recording::verify::name;
 use crate::store::SessionFacts;
 
 /// Returns one record as a line of JSON, with `mark` where it has one. These names are relied upon: they may be added
@@ -42,12 +42,6 @@ pub(crate) fn json_line(
         line.insert("mark".to_owned(), json!(mark.text()));
     }
     json::line(&line)
-}
-
-/// Returns the first line of a recording that is not what passed, in JSON. The names are relied upon.
-pub(crate) fn tampered_line(why: &str) -> Vec<u8> {
-    let reason = why.strip_prefix(TAMPERED).unwrap_or(why);
-    json::line(&json!({ "time": 0.0, "event": "tampered", "reason": reason }))
 }
 
 /// Returns the line in place of blocks that cannot be read, as JSON. The names are relied upon.

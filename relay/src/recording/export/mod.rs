@@ -5,6 +5,7 @@ pub(crate) mod forwards;
 mod json_lines;
 pub(crate) mod mark;
 pub(crate) mod marks;
+pub(crate) mod notice;
 mod plain;
 pub(crate) mod ran;
 pub(crate) mod screen;
@@ -12,12 +13,11 @@ mod text;
 mod title;
 mod transcript;
 
-pub(crate) use asciicast::{Asciicast, tampered_event};
-pub(crate) use json_lines::{damage_line, json_line, tampered_line};
+pub(crate) use asciicast::Asciicast;
+pub(crate) use json_lines::{damage_line, json_line};
 pub(crate) use plain::Plain;
 pub(crate) use text::{
     ExportText, content_end_text, damage_text, event_text, gap_line, redacted_text, seconds,
-    tampered_text,
 };
 pub(crate) use title::Title;
 pub(crate) use transcript::TimedLine;

@@ -1,7 +1,7 @@
 //! Bytes, events and names as text that an export may show.
 
 use holdfast_protocol::count::Count;
-use holdfast_protocol::escape::{Escaped, EscapedBytes};
+use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{ContentEnds, Event};
 use holdfast_protocol::wire::Exit;
@@ -103,11 +103,6 @@ pub(crate) fn damage_text(at: DamagedBlock) -> String {
 /// Returns the line in place of blocks that cannot be read.
 pub(crate) fn gap_line(at: DamagedBlock) -> String {
     format!("[gap: {}; what follows is not proved]", damage_text(at))
-}
-
-/// Returns the line before everything else of a recording that is not what passed.
-pub(crate) fn tampered_text(why: &str) -> String {
-    format!("[this recording {}]", Escaped(why))
 }
 
 /// Returns `PowerLoss` as `power_loss`.
