@@ -11,8 +11,9 @@ use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephe
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 
-/// The time that the relay may take for what it does at once.
-const SOON: Duration = Duration::from_secs(20);
+/// Limits how long the relay may say nothing where it owes an answer. It waits half a minute for a device that starts
+/// something, and a loaded device may take all of that.
+const ANSWER: Duration = Duration::from_secs(60);
 
 mod proof;
 
@@ -163,8 +164,8 @@ impl Raw {
     #[track_caller]
     fn greet_on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream.set_read_timeout(Some(ANSWER)).unwrap();
+        stream.set_write_timeout(Some(ANSWER)).unwrap();
         let mut raw = Self {
             stream,
             heard: vec![],
@@ -202,7 +203,7 @@ impl Raw {
     #[must_use]
     pub fn try_connect(relay: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(relay).ok()?;
-        stream.set_read_timeout(Some(SOON)).ok()?;
+        stream.set_read_timeout(Some(ANSWER)).ok()?;
         // A source that is kept out is closed before the relay has said its version.
         let open = stream.peek(&mut [0]).is_ok_and(|read| read > 0);
         if !open {
@@ -355,7 +356,7 @@ impl Raw {
                 }
             }
         };
-        self.stream.set_read_timeout(Some(SOON)).unwrap();
+        self.stream.set_read_timeout(Some(ANSWER)).unwrap();
         ended
     }
 
@@ -384,7 +385,10 @@ impl Raw {
             Ok(bytes) => bytes,
             Err(error) => {
                 let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
-                assert!(!silent.contains(&error.kind()), "the relay says nothing");
+                assert!(
+                    !silent.contains(&error.kind()),
+                    "the relay says nothing for {ANSWER:?}"
+                );
                 None
             }
         }
