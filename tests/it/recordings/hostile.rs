@@ -3,10 +3,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use hostile::Outcome;
 use hostile::cases::file_operations::REMOVALS;
 use hostile::cases::of_operator;
 use hostile::device::GREETING;
 use hostile::operator::{self, OperatorTarget};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{exported, stream};
@@ -188,6 +190,25 @@ fn answer_that_was_not_asked_for_is_never_verified() {
             .contains("the server answered request number 30583, which is not pending"),
         "{said}"
     );
+}
+
+/// The relay waits for it as long as it may, and then has an answer, for which this operator waits, too.
+#[test]
+fn operator_of_a_device_that_does_not_answer_is_refused() {
+    let site = super::site();
+    let target = OperatorTarget {
+        relay: site.relay.ssh(),
+        key: site.alice.key(),
+        user: format!("{}+kitchen-cam", own_login()),
+        count: 1,
+        within: Duration::from_secs(1),
+    };
+    site.device.signal(Signal::STOP);
+    let case = of_operator("sftp-same-id").unwrap();
+    let outcome = block_on(operator::play(case, target)).unwrap();
+    site.device.signal(Signal::CONT);
+    let refused = Outcome::Refused("the subsystem".to_owned());
+    assert_eq!(format!("{outcome:?}"), format!("{refused:?}"));
 }
 
 /// The device and its agent are honest: it is the operator who asks for two things under one number.

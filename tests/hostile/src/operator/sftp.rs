@@ -1,6 +1,6 @@
 //! An sftp session, packet by packet.
 
-use super::raw::{CHANNEL_DATA, CHANNEL_SUCCESS, Raw, SshMessage};
+use super::raw::{CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_FAILURE, CHANNEL_SUCCESS, Raw, SshMessage};
 use super::{open, request};
 
 /// `SSH_FXP_OPENDIR`.
@@ -23,7 +23,13 @@ impl Sftp {
         raw.say(open(0, u32::MAX, 1 << 15));
         let channel = raw.opened()?;
         raw.say(request(channel, "subsystem", true).string("sftp"));
-        while raw.next()?[0] != CHANNEL_SUCCESS {}
+        loop {
+            match raw.next()?[0] {
+                CHANNEL_SUCCESS => break,
+                CHANNEL_FAILURE | CHANNEL_CLOSE => return None,
+                _ => {}
+            }
+        }
         let mut sftp = Self {
             raw,
             channel,
@@ -62,7 +68,7 @@ impl Sftp {
         self.send(&requests);
     }
 
-    /// The next answer, from its kind on; `None` when the connection is over.
+    /// The next answer, from its kind on; `None` when the session or the connection is over.
     pub fn answer(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some((length, rest)) = self.heard.split_first_chunk::<4>() {
@@ -74,8 +80,10 @@ impl Sftp {
                 }
             }
             let message = self.raw.next()?;
-            if message[0] == CHANNEL_DATA {
-                self.heard.extend_from_slice(&message[9..]);
+            match message[0] {
+                CHANNEL_DATA => self.heard.extend_from_slice(&message[9..]),
+                CHANNEL_CLOSE => return None,
+                _ => {}
             }
         }
     }
