@@ -19,6 +19,7 @@ use self::file::{ConfigFile, read_file};
 use crate::audit::AuditSettings;
 use crate::config::limits::{LOGIN_GRACE, MAX_SHOWN_VALUE};
 use crate::recording::RecordingSettings;
+use crate::state::DatabaseUrl;
 use crate::tunnel::clones::OnClone;
 
 /// The default state folder.
@@ -40,6 +41,8 @@ const DEFAULT_AUDIT_KEEP: Duration = Duration::from_secs(400 * 86_400);
 pub(crate) struct Config {
     /// The state folder.
     pub state: PathBuf,
+    /// The database on a server, if the relay is to have one.
+    pub database: Option<DatabaseUrl>,
     /// The listen address for operators (TCP). Port 0: any free one.
     pub ssh: SocketAddr,
     /// The listen address for devices (UDP). Port 0: any free one.
@@ -69,6 +72,8 @@ pub(crate) struct Flags {
     pub state: Option<PathBuf>,
     /// `--config`.
     pub config: Option<PathBuf>,
+    /// `--database`.
+    pub database: Option<DatabaseUrl>,
     /// `--ssh`.
     pub ssh: Option<SocketAddr>,
     /// `--tunnel`.
@@ -128,6 +133,7 @@ impl Config {
                 .state
                 .or(file.state)
                 .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
+            database: flags.database.or(file.database),
             ssh: flags.ssh.or(file.ssh).unwrap_or(DEFAULT_SSH),
             tunnel: flags.tunnel.or(file.tunnel).unwrap_or(DEFAULT_TUNNEL),
             public: flags.public.or(file.public),

@@ -5,6 +5,7 @@
 //! others later on is an error with a remedy, because a new key would cut off every device and every
 //! operator that trusts the old one.
 
+mod database;
 mod error;
 mod files;
 mod fingerprints;
@@ -19,12 +20,13 @@ use holdfast_protocol::ids::ClusterFingerprint;
 use holdfast_protocol::recording::seal::RecordingSecret;
 use russh::keys::{PrivateKey, PublicKey};
 
+pub(crate) use database::{Database, DatabaseUrl};
 pub(crate) use error::StateError;
 pub(crate) use fingerprints::KeyFingerprint;
 pub(crate) use keys::SigningKey;
 pub(crate) use keys::{random_bytes, sha256};
 
-/// The database, which `Store::open` opens.
+/// The database of a folder that has none on a server; empty in one that has.
 const DATABASE: &str = "relay.db";
 const CLUSTER_KEY: &str = "cluster.key";
 const TUNNEL_KEY: &str = "tunnel.key";
@@ -82,6 +84,8 @@ pub(crate) struct State {
     pub quic_token_key: Secret<[u8; 64]>,
     /// Opens recordings. Devices seal to its public half.
     pub recording: RecordingSecret,
+    /// The database, which remembers everything else.
+    database: Database,
     /// Held by the relay that serves; `None` beside it.
     _lock: Option<File>,
 }
@@ -133,12 +137,6 @@ impl State {
         }
         files::check_folder(dir)?;
         Self::read(dir, None)
-    }
-
-    /// Returns the path of the database.
-    #[must_use]
-    pub(crate) fn database(&self) -> PathBuf {
-        self.dir.join(DATABASE)
     }
 
     /// Returns the fingerprint that a token contains and a device pins.
@@ -202,6 +200,7 @@ impl State {
             quic_reset_key: keys::read_random(&dir.join(QUIC_RESET_KEY))?,
             quic_token_key: keys::read_random(&dir.join(QUIC_TOKEN_KEY))?,
             recording: RecordingSecret::from_seed(keys::read_seed(&recording)?.expose()),
+            database: database::of_folder(dir)?,
             dir: dir.to_owned(),
             _lock: lock,
         })

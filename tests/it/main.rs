@@ -31,6 +31,7 @@ mod listings;
 mod named;
 mod nat;
 mod policy;
+mod postgres;
 mod pressure;
 mod recordings;
 mod refusals;

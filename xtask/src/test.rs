@@ -116,7 +116,8 @@ impl Stage {
         match self {
             Self::Fmt => &[],
             Self::Clippy | Self::Fuzz => &[tools::CXX],
-            Self::Deps | Self::Unit => &[tools::PYTHON_VENV],
+            Self::Deps => &[tools::PYTHON_VENV],
+            Self::Unit => &[tools::PYTHON_VENV, tools::POSTGRES],
             Self::It => &[
                 tools::SSH,
                 tools::SFTP_SERVER,
@@ -133,6 +134,7 @@ impl Stage {
                 tools::MINISIGN,
                 tools::CC,
                 tools::STRIP,
+                tools::POSTGRES,
                 tools::PYTHON_VENV,
             ],
             Self::Cross => &[

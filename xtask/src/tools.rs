@@ -98,6 +98,16 @@ pub(crate) const SYSTEMD_GUEST: [Tool; 5] = [
     ),
     file("e2fsprogs", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]),
 ];
+/// The store's tests start a server of their own with its programs.
+pub(crate) const POSTGRES: Tool = file(
+    "postgresql",
+    &[
+        "/usr/lib/postgresql/17/bin/initdb",
+        "/usr/lib/postgresql/16/bin/initdb",
+        "/usr/lib/postgresql/15/bin/initdb",
+        "/usr/lib/postgresql/14/bin/initdb",
+    ],
+);
 pub(crate) const PYTHON_VENV: Tool = Tool {
     package: "python3-venv",
     probe: Probe::PythonVenv,

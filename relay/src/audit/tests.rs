@@ -2,32 +2,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::{Connection as _, SqliteConnection};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
 use crate::audit::limits::{AUDIT_HELD, AUDIT_REFUSAL_ROWS};
 use crate::store::AuditFilter;
+use crate::store::tests::database::{Backend, TestDatabase, on_both};
 
 /// A store with a log, in a folder of its own.
 struct Fixture {
-    dir: TempDir,
+    database: TestDatabase,
     store: Store,
     audit: Audit,
 }
 
 impl Fixture {
-    async fn new(when_unwritable: WhenUnwritable) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("relay.db");
-        std::fs::write(&path, "").unwrap();
-        let store = Store::open(&path).await.unwrap();
+    async fn new(when_unwritable: WhenUnwritable, on: Backend) -> Self {
+        let database = TestDatabase::new(on);
+        let store = database.open().await;
         let audit = Audit::open(store.clone(), Some("relay:1".to_owned()), when_unwritable);
-        Self { dir, store, audit }
+        Self {
+            database,
+            store,
+            audit,
+        }
     }
 
     fn path(&self) -> PathBuf {
-        self.dir.path().join("relay.db")
+        self.database.dir.path().join("relay.db")
     }
 
     async fn entries(&self) -> Vec<AuditEntry> {
@@ -35,30 +37,17 @@ impl Fixture {
         self.store.audit_after(&all, 0, 1_000_000).await.unwrap()
     }
 
-    async fn sql(&self, statements: &[&'static str]) {
-        let url = format!("sqlite:{}", self.path().display());
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        for statement in statements {
-            sqlx::query(*statement)
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
-        connection.close().await.unwrap();
-    }
-
     /// Makes every write of the log fail, as a full disk would.
     async fn break_store(&self) {
-        self.sql(&[
-            "CREATE TRIGGER full_1 BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-            "CREATE TRIGGER full_2 BEFORE INSERT ON meta BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-        ])
-        .await;
+        for table in ["audit", "meta"] {
+            self.database.fail_inserts(table).await;
+        }
     }
 
     async fn repair_store(&self) {
-        self.sql(&["DROP TRIGGER full_1", "DROP TRIGGER full_2"])
-            .await;
+        for table in ["audit", "meta"] {
+            self.database.allow_inserts(table).await;
+        }
     }
 
     async fn wait_admits(&self, admits: bool) {
@@ -75,9 +64,8 @@ fn numbered(n: u64) -> Event {
     Event::new(EventKind::SessionStart).with("n", n)
 }
 
-#[tokio::test]
-async fn what_was_recorded_is_in_the_store_and_in_order() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn what_was_recorded_is_in_the_store_and_in_order(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     for n in 0..5 {
         fixture.audit.note(numbered(n)).await;
     }
@@ -92,9 +80,8 @@ async fn what_was_recorded_is_in_the_store_and_in_order() {
     assert_eq!(entries[0].event, "session.start");
 }
 
-#[tokio::test]
-async fn many_that_wait_are_all_written_and_none_twice() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn many_that_wait_are_all_written_and_none_twice(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     let mut waiting = tokio::task::JoinSet::new();
     for n in 0..2_000 {
         let audit = fixture.audit.clone();
@@ -112,9 +99,8 @@ async fn many_that_wait_are_all_written_and_none_twice() {
     assert_eq!(numbers, (0..2_000).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn close_writes_queue_and_sums() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn close_writes_queue_and_sums(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     let source = Source::of("203.0.113.7".parse().unwrap());
     for n in 0..10 {
         let event = Event::new(EventKind::UserLoginFailed).with("n", n);
@@ -131,9 +117,8 @@ async fn close_writes_queue_and_sums() {
     );
 }
 
-#[tokio::test]
-async fn without_a_log_starts_fail_and_ends_are_logged_later() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn without_a_log_starts_fail_and_ends_are_logged_later(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     fixture.audit.admits().unwrap();
     fixture.break_store().await;
     assert_eq!(
@@ -159,9 +144,8 @@ async fn without_a_log_starts_fail_and_ends_are_logged_later() {
     assert_eq!(numbers, [Some(2), Some(4)]);
 }
 
-#[tokio::test]
-async fn events_that_belong_together_are_all_written_or_none() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn events_that_belong_together_are_all_written_or_none(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     fixture.break_store().await;
     let both = || vec![numbered(1), numbered(2)];
     let refused = fixture.audit.record_all(both()).await;
@@ -175,9 +159,8 @@ async fn events_that_belong_together_are_all_written_or_none() {
     assert_eq!(numbers, [Some(3), Some(1), Some(2)]);
 }
 
-#[tokio::test]
-async fn continue_keeps_sessions_and_counts_overflow() {
-    let fixture = Fixture::new(WhenUnwritable::Continue).await;
+async fn continue_keeps_sessions_and_counts_overflow(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Continue, on).await;
     fixture.break_store().await;
     let all = AUDIT_HELD as u64 + 100;
     for n in 0..all {
@@ -208,7 +191,7 @@ async fn continue_keeps_sessions_and_counts_overflow() {
 
 #[tokio::test]
 async fn a_full_queue_makes_its_callers_wait() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+    let fixture = Fixture::new(WhenUnwritable::Refuse, Backend::Sqlite).await;
     // Another process writes to the database, for longer than any caller here waits.
     let url = format!("sqlite:{}", fixture.path().display());
     let mut other = SqliteConnection::connect(&url).await.unwrap();
@@ -237,9 +220,8 @@ async fn a_full_queue_makes_its_callers_wait() {
     );
 }
 
-#[tokio::test]
-async fn refusals_of_one_user_are_summed_by_kind() {
-    let fixture = Fixture::new(WhenUnwritable::Refuse).await;
+async fn refusals_of_one_user_are_summed_by_kind(on: Backend) {
+    let fixture = Fixture::new(WhenUnwritable::Refuse, on).await;
     let kinds = [EventKind::SessionRejected, EventKind::EnvRejected];
     for n in 0..u64::from(AUDIT_REFUSAL_ROWS) + 5 {
         for kind in kinds {
@@ -268,3 +250,13 @@ async fn refusals_of_one_user_are_summed_by_kind() {
         .filter(|entry| entry.user.as_deref() == Some("eve"));
     assert_eq!(of_eve.count(), 1);
 }
+
+on_both!(
+    what_was_recorded_is_in_the_store_and_in_order,
+    many_that_wait_are_all_written_and_none_twice,
+    close_writes_queue_and_sums,
+    without_a_log_starts_fail_and_ends_are_logged_later,
+    events_that_belong_together_are_all_written_or_none,
+    continue_keeps_sessions_and_counts_overflow,
+    refusals_of_one_user_are_summed_by_kind,
+);

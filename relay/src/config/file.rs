@@ -18,6 +18,7 @@ use crate::recording::RecordingSettings;
 use crate::recording::limits::EXPECT_WITHIN;
 use crate::recording::objects::backend::{Bucket, StorageBackend};
 use crate::recording::objects::budget::Bounds;
+use crate::state::DatabaseUrl;
 use crate::tunnel::clones::OnClone;
 use holdfast_protocol::escape::Escaped;
 use ipnet::IpNet;
@@ -27,6 +28,8 @@ use ipnet::IpNet;
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfigFile {
     pub(super) state: Option<PathBuf>,
+    #[serde(default, deserialize_with = "database")]
+    pub(super) database: Option<DatabaseUrl>,
     #[serde(default, deserialize_with = "ssh_address")]
     pub(super) ssh: Option<SocketAddr>,
     #[serde(default, deserialize_with = "tunnel_address")]
@@ -245,6 +248,12 @@ fn login_grace<'de, D: serde::Deserializer<'de>>(
     Err(serde::de::Error::custom(format!(
         "expected {least}s to {most}s: in less, a client cannot log in; in more, a client that never does keeps a connection slot"
     )))
+}
+
+fn database<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<DatabaseUrl>, D::Error> {
+    let text = String::deserialize(from)?;
+    let url = DatabaseUrl::new(&text).map_err(serde::de::Error::custom)?;
+    Ok(Some(url))
 }
 
 fn ssh_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {

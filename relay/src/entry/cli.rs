@@ -27,7 +27,7 @@ use crate::output::{complain, print};
 use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
-use crate::state::{KeyFingerprint, State};
+use crate::state::{DatabaseUrl, KeyFingerprint, State};
 use crate::store::{AuditEntry, Durability, Store, meta};
 use crate::{log, serve};
 
@@ -90,12 +90,15 @@ enum TopCommand {
 Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
-    /// Configuration in TOML: state, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
+    /// Configuration in TOML: state, database, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
     /// release_key, on_clone, [audit] with file, when_unwritable, keep, and [recordings] with
     /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
     /// min_free
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Database on a PostgreSQL server, which the state folder remembers [default: a file in the state folder]
+    #[arg(long, value_name = "postgres://USER@HOST/NAME", value_parser = DatabaseUrl::new)]
+    database: Option<DatabaseUrl>,
     /// Listen address for operators, TCP [default: 0.0.0.0:2222]
     #[arg(long, value_name = "IP:PORT", value_parser = ssh_address)]
     ssh: Option<SocketAddr>,
@@ -154,6 +157,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(Flags {
         state,
         config: args.config,
+        database: args.database,
         ssh: args.ssh,
         tunnel: args.tunnel,
         public: args.public,
@@ -161,8 +165,10 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     log::to_stderr();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let served = runtime.block_on(async {
-        let state = State::create_or_open(&config.state)?;
-        let store = Store::open(&state.database()).await?;
+        let mut state = State::create_or_open(&config.state)?;
+        state.bind_database(config.database.clone())?;
+        let store = Store::open(state.database()).await?;
+        state.remember_database()?;
         let keys = state.key_fingerprints();
         let mut tx = store.begin(Durability::Disk).await?;
         if !accepted.is_empty() {
@@ -236,8 +242,8 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         .context("cannot start")?;
     runtime.block_on(async {
         let store = match waits {
-            true => first_start.store(&state.database()).await?,
-            false => match Store::open_existing(&state.database()).await {
+            true => first_start.store(state.database()).await?,
+            false => match Store::open_existing(state.database()).await {
                 Ok(store) => store,
                 Err(error) => return unopened(&command, error.fault()),
             },

@@ -33,6 +33,7 @@ use crate::audit::{Actor, DeviceFacts, WhenUnwritable};
 use crate::session::client::Client;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Live, LiveGuard};
+use crate::store::tests::database::bind_chosen;
 use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
 
 const DEVICE: DeviceId = DeviceId([1; 16]);
@@ -54,8 +55,9 @@ impl Fixture {
 
     async fn within(expect_within: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::create_or_open(&dir.path().join("state")).unwrap();
-        let store = Store::open(&state.database()).await.unwrap();
+        let mut state = State::create_or_open(&dir.path().join("state")).unwrap();
+        bind_chosen(&mut state);
+        let store = Store::open(state.database()).await.unwrap();
         let recordings = start(&state, &store, expect_within, None, Bounds::default()).await;
         Self {
             state,

@@ -51,6 +51,15 @@ pub(crate) enum StateError {
         /// The relay's own user id.
         own: u32,
     },
+    /// The folder belongs to another database.
+    OtherDatabase {
+        /// The folder.
+        dir: PathBuf,
+        /// Its database, without a password.
+        known: String,
+        /// The one that was asked for, without a password.
+        asked: String,
+    },
     /// The operating system refused.
     Io {
         /// The action that failed.
@@ -84,6 +93,13 @@ impl StateError {
             Self::Missing(file) => Fault::with_remedy(
                 format!("{} is missing", file.display()),
                 "restore it from a backup; the relay makes no new one, because devices and operators trust the old one",
+            ),
+            Self::OtherDatabase { dir, known, asked } => Fault::with_remedy(
+                format!(
+                    "{} has the database {known}, and --database is {asked}",
+                    dir.display()
+                ),
+                "start without --database, or give the other database a state folder of its own",
             ),
             Self::Older(dir) => Fault::with_remedy(
                 format!("{} is of an earlier version", dir.display()),

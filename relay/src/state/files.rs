@@ -141,6 +141,12 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
         .map_err(io_error("remove", path))
 }
 
+/// Returns whether a file holds nothing.
+pub(super) fn is_empty(path: &Path) -> Result<bool, StateError> {
+    let meta = fs::metadata(path).map_err(io_error("look at", path))?;
+    Ok(meta.len() == 0)
+}
+
 /// Reads a key file that no other user may read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, StateError> {
     let file = File::open(path).map_err(io_error("read", path))?;

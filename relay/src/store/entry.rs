@@ -1,10 +1,11 @@
 //! An entry of the audit log as the store keeps it, and how a transaction appends it.
 
 use serde_json::{Map, Value};
-use sqlx::sqlite::SqliteConnection;
 
 use super::StoreError;
 use crate::clock::Timestamp;
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 
 const APPEND: &str = "INSERT INTO audit (time, event, user_name, key, email, client, relay, device,
         device_id, device_address, login, session, outcome, reason, more)
@@ -66,12 +67,12 @@ impl AuditEntry {
 
 /// Appends entries within a transaction.
 pub(super) async fn append(
-    write: &mut SqliteConnection,
+    write: &mut StoreConnection,
     entries: &[AuditEntry],
 ) -> Result<(), StoreError> {
     for entry in entries {
         let more = serde_json::to_string(&entry.more);
-        sqlx::query(APPEND)
+        sql::query(APPEND)
             .bind(entry.time.0)
             .bind(&entry.event)
             .bind(&entry.user)

@@ -1,7 +1,6 @@
 //! The errors of the store itself, apart from what a rule refuses.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ pub(crate) enum StoreError {
     /// The tables belong to another version of the program.
     Version {
         /// The database.
-        file: PathBuf,
+        file: String,
         /// The version of its tables.
         found: i64,
         /// Ours.
@@ -37,10 +36,24 @@ pub(crate) enum StoreError {
     /// The tables could not be brought up to date.
     Migration {
         /// The database.
-        file: PathBuf,
+        file: String,
         /// The cause. Not a `source`: its text is in ours already.
         cause: Box<MigrateError>,
     },
+    /// The address of a database on a server is none.
+    Url(String),
+    /// The server is not one that the relay can use: what it is, and what was expected.
+    Unsuitable(String),
+    /// There is no connection to the server.
+    Unreachable(String, String),
+    /// The server takes connections, and says nothing.
+    Silent(String, Duration),
+    /// All connections to the server are in use.
+    Exhausted(String, Duration),
+    /// The connection was lost in the middle of a change.
+    Abandoned(String),
+    /// The connection was lost before the server confirmed a commit.
+    Unconfirmed(String),
     /// The database belongs to another cluster than the key beside it.
     OtherCluster,
     /// The device was revoked or removed in the meantime.
@@ -50,9 +63,9 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn migration(file: &Path, error: MigrateError) -> Self {
+    pub(super) fn migration(file: impl fmt::Display, error: MigrateError) -> Self {
         Self::Migration {
-            file: file.to_owned(),
+            file: file.to_string(),
             cause: Box::new(error),
         }
     }
@@ -83,16 +96,47 @@ impl StoreError {
                 found,
                 wanted,
             } => Fault::with_remedy(
-                format!(
-                    "{} has tables of version {found} and this program expects {wanted}",
-                    file.display()
-                ),
+                format!("{file} has tables of version {found} and this program expects {wanted}"),
                 "start `relay serve` of this version once, or use the program that is serving",
             ),
-            Self::Migration { file, cause } => Fault::new(format!(
-                "{} cannot be brought up to date: {cause}",
-                file.display()
-            )),
+            Self::Migration { file, cause } => {
+                Fault::new(format!("{file} cannot be brought up to date: {cause}"))
+            }
+            Self::Url(why) => Fault::with_remedy(
+                format!("the database's address is not valid ({why})"),
+                "expected postgres://USER@HOST/DATABASE",
+            ),
+            Self::Unsuitable(why) => Fault::new(format!("the database cannot be used: {why}")),
+            Self::Unreachable(database, why) => Fault::with_remedy(
+                format!("the database {database} cannot be reached ({why})"),
+                "see whether PostgreSQL runs and admits this relay",
+            ),
+            Self::Silent(database, limit) => Fault::with_remedy(
+                format!(
+                    "the database {database} did not answer within {} s",
+                    limit.as_secs()
+                ),
+                "see whether PostgreSQL or the network hangs",
+            ),
+            Self::Exhausted(database, limit) => Fault::with_remedy(
+                format!(
+                    "all connections to the database {database} were in use for {} s",
+                    limit.as_secs()
+                ),
+                "see whether PostgreSQL is overloaded",
+            ),
+            Self::Abandoned(database) => Fault::with_remedy(
+                format!(
+                    "the change was rolled back, because an earlier step failed in the database {database}"
+                ),
+                "try again",
+            ),
+            Self::Unconfirmed(database) => Fault::with_remedy(
+                format!(
+                    "the database {database} did not confirm the change, which may have been made or not"
+                ),
+                "look before you try again",
+            ),
             Self::OtherCluster => Fault::with_remedy(
                 "the database belongs to another cluster than cluster.key",
                 "restore both from the same backup",

@@ -47,3 +47,31 @@ pub(super) const TX_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Reads that run at once. Each is a thread of SQLite's and a page cache; look-ups take microseconds.
 pub(super) const READERS: u32 = 4;
+
+/// Connections to a PostgreSQL server. One of them writes at a time; reads take a round trip and a fraction of a
+/// millisecond. A server has 100 by default, for all that use it.
+pub(super) const SERVER_CONNECTIONS: usize = 16;
+
+/// The time that a query waits for one of [`SERVER_CONNECTIONS`]. With [`CONNECT_TIMEOUT`] and [`ANSWER_TIMEOUT`] behind
+/// it, a caller has its answer or its error within 10 s.
+pub(super) const TAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time that a connection to a server may take, with TLS and the password.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time that a server may take for one statement: those of the store take milliseconds, and a listing of a hundred
+/// thousand recordings a second.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The time that a writer waits for the writers of its own process before it on a server: longer than
+/// [`TX_TIMEOUT`], so that one that makes no progress is taken back first.
+pub(super) const WRITE_TURN_TIMEOUT: Duration = Duration::from_millis(4_500);
+
+/// The time that the beginning of a write takes at most behind its turn, with a connection and the server's lock.
+pub(super) const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that the tables of a new version may take.
+pub(super) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection that is not used for so long is closed: a firewall between may have forgotten it.
+pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(120);

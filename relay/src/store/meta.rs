@@ -1,7 +1,8 @@
 //! Single facts: what the relay is called outside, the roster's epoch, whose database this is.
 
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use holdfast_protocol::ids::PublicKey;
-use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, Tx};
 
@@ -41,8 +42,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn meta_get(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let value = sqlx::query_scalar(GET).bind(key);
-        Ok(value.fetch_optional(self.reads()).await?)
+        let value = sql::query_scalar(GET).bind(key);
+        value.fetch_optional(self.reads()).await
     }
 
     /// Grows with each change that an admin command makes to users, keys, roles and devices, and with
@@ -51,8 +52,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn access_version(&self) -> Result<i64, StoreError> {
-        let version = sqlx::query_scalar(ACCESS_VERSION);
-        Ok(version.fetch_one(self.reads()).await?)
+        let version = sql::query_scalar(ACCESS_VERSION);
+        version.fetch_one(self.reads()).await
     }
 }
 
@@ -62,7 +63,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn meta_set(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
-        let set = sqlx::query(SET).bind(key).bind(value);
+        let set = sql::query(SET).bind(key).bind(value);
         set.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -90,7 +91,7 @@ impl Tx {
             AccessPart::Other => None,
         };
         for key in ["access_version"].into_iter().chain(part) {
-            let bump = sqlx::query(BUMP).bind(key);
+            let bump = sql::query(BUMP).bind(key);
             bump.execute(&mut *self.connection().await?).await?;
         }
         Ok(())
@@ -99,11 +100,11 @@ impl Tx {
 
 /// Reads the fact under `key`, inside a transaction.
 pub(super) async fn fact(
-    read: &mut SqliteConnection,
+    read: &mut StoreConnection,
     key: &str,
 ) -> Result<Option<String>, StoreError> {
-    let value = sqlx::query_scalar(GET).bind(key);
-    Ok(value.fetch_optional(read).await?)
+    let value = sql::query_scalar(GET).bind(key);
+    value.fetch_optional(read).await
 }
 
 /// The part of the access data that a change affects.
@@ -127,9 +128,9 @@ pub(super) struct PolicyVersions {
 
 /// Reads the versions of the policy and of its parts; a part that never changed has version 0.
 pub(super) async fn policy_versions(
-    read: &mut SqliteConnection,
+    read: &mut StoreConnection,
 ) -> Result<PolicyVersions, StoreError> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(VERSIONS).fetch_all(read).await?;
+    let rows: Vec<(String, i64)> = sql::query_as(VERSIONS).fetch_all(read).await?;
     let mut versions = PolicyVersions::default();
     for (key, value) in rows {
         match key.as_str() {

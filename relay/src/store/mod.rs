@@ -1,9 +1,9 @@
-//! The relay's memory, in SQLite: one file per table, one set of queries.
+//! The relay's memory, in SQLite or PostgreSQL: one file per table, one set of queries.
 //!
 //! Every change is made through a [`Tx`]: `let mut tx = store.begin(durability).await?`, the changes, the audit rows
-//! that describe them, `tx.commit().await?`. All writers of a process queue for one turn, in order, and share commits
-//! ([`backend::write_queue`]); only processes contend for the file (an admin command beside a serving relay), which
-//! SQLite's busy timeout settles. Readers never wait.
+//! that describe them, `tx.commit().await?`. All writers of a process queue for one turn, in order; only processes contend
+//! for the database (an admin command beside a serving relay). Readers never wait. What differs between the two databases
+//! is in [`backend`].
 
 pub(crate) mod access;
 pub(crate) mod audit;
@@ -19,19 +19,14 @@ pub(crate) mod sessions;
 mod tx;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-
 pub(crate) use crate::model::device::{ClonePair, Device, PresenceState};
 pub(crate) use crate::model::labels::Labels;
 pub(crate) use crate::model::user::{Prints, User, UserId};
+pub(crate) use crate::state::Database;
 pub(crate) use access::authorities::{Authority, AuthorityError};
 pub(crate) use access::locks::{Kill, LockError, NewLock};
 pub(crate) use access::policy::{Apply, ApplyError, Change, Policy, UserPolicy};
@@ -59,27 +54,20 @@ pub(crate) use sessions::{BoardChange, SessionRow, Traffic};
 pub(crate) use tx::Tx;
 
 use access::snapshot::PolicyCache;
-use backend::write_queue::WriteQueue;
-use limits::{BUSY_TIMEOUT, READERS, TURN_TIMEOUT, TX_TIMEOUT};
+use backend::connection::Db;
+use backend::postgres::Postgres;
+use backend::sql;
+use backend::sqlite::SqliteFile;
+use limits::TX_TIMEOUT;
 use tx::TxExpiry;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// The store. Cloning it is cheap and shares the connections.
 #[derive(Clone)]
 pub(crate) struct Store {
-    readers: SqlitePool,
-    /// The number of SELECTs that ran on `readers` for this store and its clones, background work aside.
+    db: Db,
+    /// The number of SELECTs that ran for this store and its clones, background work aside.
     selects: Arc<AtomicU64>,
     policy: PolicyCache,
-    /// Commits that survive a power cut: users, tokens, devices.
-    durable: SqlitePool,
-    /// Commits that survive a crash of the process, but may be lost with the power: presence, which is
-    /// worth nothing after a restart, and comes with every tunnel. It costs no fsync.
-    presence: SqlitePool,
-    /// One connection that writes nothing, so that every commit is another's to it.
-    watch: SqlitePool,
-    turns: WriteQueue,
     expiry: TxExpiry,
     /// [`TX_TIMEOUT`], unless a test wants less.
     tx_timeout: Duration,
@@ -93,15 +81,14 @@ pub(crate) enum Durability {
 }
 
 impl Store {
-    /// Opens the database of the relay that holds the state's lock, makes it if the file is empty, and
-    /// brings its tables up to date.
+    /// Opens the database of the relay that holds the state's lock, makes its tables if there are none, and
+    /// brings them up to date.
     ///
     /// # Errors
-    /// [`StoreError`] if the file is no database, is newer than this program, or cannot be written.
-    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let store = Self::connect(path)?;
-        let run = MIGRATIONS.run(&store.durable).await;
-        run.map_err(|error| StoreError::migration(path, error))?;
+    /// [`StoreError`] if it is no database of the relay's, is newer than this program, or cannot be written.
+    pub(crate) async fn open(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let store = Self::connect(&database.into())?;
+        store.db.migrate().await?;
         Ok(store)
     }
 
@@ -110,78 +97,57 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Version`] if a relay of another version made the tables.
-    pub(crate) async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        let store = Self::connect(path)?;
-        let wanted = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    pub(crate) async fn open_existing(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let database = database.into();
+        let store = Self::connect(&database)?;
+        if let Db::Postgres(server) = &store.db {
+            server.check_server().await?;
+        }
+        let wanted = store.db.wanted_version();
         let found = store.schema_version().await?;
         if found == wanted {
             return Ok(store);
         }
         Err(StoreError::Version {
-            file: path.to_owned(),
+            file: database.to_string(),
             found,
             wanted,
         })
     }
 
-    /// Returns a number that differs from the last one read exactly if any connection wrote in between, of this
-    /// process or another (SQLite's `data_version`). One cheap look, for a poll; what a relay wrote
-    /// itself counts too, so ask [`Self::access_version`] next.
+    /// Returns a number that differs from the last one read if any connection wrote in between, of this
+    /// process or another. One cheap look, for a poll; what a relay wrote itself counts too, so ask
+    /// [`Self::access_version`] next.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError`].
     pub(crate) async fn data_version(&self) -> Result<i64, StoreError> {
-        let version = sqlx::query_scalar("PRAGMA data_version");
-        Ok(version.fetch_one(&self.watch).await?)
+        self.db.data_version().await
     }
 
-    /// Waits for what is under way and closes the connections. With the last of them SQLite empties its
-    /// journal into the file, which then is the whole database: good to be copied alone.
+    /// Waits for what is under way and closes the connections.
     pub(crate) async fn close(&self) {
-        self.watch.close().await;
-        self.readers.close().await;
-        self.presence.close().await;
-        self.durable.close().await;
+        self.db.close().await;
     }
 
-    fn connect(path: &Path) -> Result<Self, StoreError> {
-        // The state folder makes the file, for its mode; one that is missing here is an error.
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            // What is erased is gone: the keys of recordings' digests.
-            .pragma("secure_delete", "ON")
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = |size| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(TURN_TIMEOUT)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                // A connection to a file does not go away: a ping before each query buys nothing.
-                .test_before_acquire(false)
+    fn connect(database: &Database) -> Result<Self, StoreError> {
+        let db = match database {
+            Database::File(path) => Db::Sqlite(SqliteFile::at(path)),
+            Database::Server(url) => Db::Postgres(Postgres::at(url)?),
         };
-        let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
         Ok(Self {
-            readers: pool(READERS).connect_lazy_with(options.clone()),
+            db,
             selects: Arc::default(),
             policy: PolicyCache::default(),
-            durable: pool(1).connect_lazy_with(options.clone()),
-            presence: pool(1).connect_lazy_with(relaxed),
-            watch: pool(1).connect_lazy_with(options),
-            turns: WriteQueue::default(),
             expiry: TxExpiry::default(),
             tx_timeout: TX_TIMEOUT,
         })
     }
 
-    /// Returns the connections for reads, and counts one SELECT.
-    fn reads(&self) -> &SqlitePool {
+    /// Returns where reads run, and counts one SELECT.
+    fn reads(&self) -> &Db {
         self.count_selects(1);
-        &self.readers
+        &self.db
     }
 
     /// Counts SELECTs beyond the first of a transaction.
@@ -206,24 +172,24 @@ impl Store {
     }
 
     async fn schema_version(&self) -> Result<i64, StoreError> {
-        let tables = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-        let migrated: i64 = sqlx::query_scalar(tables).fetch_one(self.reads()).await?;
+        let tables = match &self.db {
+            Db::Sqlite(_) => "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'",
+            Db::Postgres(_) => "SELECT COUNT(to_regclass('_sqlx_migrations'))",
+        };
+        let migrated: i64 = sql::query_scalar(tables).fetch_one(self.reads()).await?;
         if migrated == 0 {
             return Ok(0);
         }
         let newest = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
-        Ok(sqlx::query_scalar(newest).fetch_one(self.reads()).await?)
+        sql::query_scalar(newest).fetch_one(self.reads()).await
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = self.watch.connect_options();
-        f.debug_struct("Store")
-            .field("file", &options.get_filename())
-            .finish()
+        f.debug_tuple("Store").field(&self.db).finish()
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::state::random_bytes;
+use crate::store::backend::sql;
 
 /// A relay without a heartbeat for so long is dead, and so are its tunnels. Heartbeats come every few
 /// seconds; one may be late on a busy disk.
@@ -39,9 +40,9 @@ const LIVING: &str = "SELECT EXISTS (SELECT 1 FROM relays
 
 const NOTE_REFUSALS: &str = "UPDATE relays
     SET refused_connections = $2, refused_sessions = $3, refused_channels = $4 WHERE id = $1";
-const REFUSALS: &str =
-    "SELECT COALESCE(SUM(refused_connections), 0), COALESCE(SUM(refused_sessions), 0),
-    COALESCE(SUM(refused_channels), 0) FROM relays WHERE stopped IS NULL";
+const REFUSALS: &str = "SELECT CAST(COALESCE(SUM(refused_connections), 0) AS BIGINT),
+    CAST(COALESCE(SUM(refused_sessions), 0) AS BIGINT),
+    CAST(COALESCE(SUM(refused_channels), 0) AS BIGINT) FROM relays WHERE stopped IS NULL";
 
 impl RelayId {
     /// Creates a new one, for a process that starts.
@@ -59,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn refusals(&self) -> Result<[i64; 3], StoreError> {
-        let counts = sqlx::query_as(REFUSALS).fetch_one(self.reads()).await?;
+        let counts = sql::query_as(REFUSALS).fetch_one(self.reads()).await?;
         let (connections, sessions, channels) = counts;
         Ok([connections, sessions, channels])
     }
@@ -69,10 +70,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn relay_serves(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let living = sqlx::query_scalar(LIVING)
+        let living = sql::query_scalar(LIVING)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .bind(now.after(RELAY_HEARTBEAT_STALE).0);
-        Ok(living.fetch_one(self.reads()).await?)
+        living.fetch_one(self.reads()).await
     }
 
     /// Returns the number of living relays that have not acted on this version of access yet.
@@ -84,7 +85,7 @@ impl Store {
         version: i64,
         now: Timestamp,
     ) -> Result<u32, StoreError> {
-        let behind: i64 = sqlx::query_scalar(BEHIND)
+        let behind: i64 = sql::query_scalar(BEHIND)
             .bind(version)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .bind(now.after(RELAY_HEARTBEAT_STALE).0)
@@ -106,10 +107,10 @@ impl Tx {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            let query = sql::query(sql).bind(relay.0.as_slice());
             query.execute(&mut *self.connection().await?).await?;
         }
-        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        let beat = sql::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
         beat.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -123,7 +124,7 @@ impl Tx {
         relay: RelayId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let beat = sqlx::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
+        let beat = sql::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
         beat.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Tx {
         relay: RelayId,
         counts: [u64; 3],
     ) -> Result<(), StoreError> {
-        let mut note = sqlx::query(NOTE_REFUSALS).bind(relay.0.as_slice());
+        let mut note = sql::query(NOTE_REFUSALS).bind(relay.0.as_slice());
         for count in counts {
             note = note.bind(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -155,11 +156,11 @@ impl Tx {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for sql in [STOP, CLOSE_TUNNELS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice()).bind(now.0);
+            let query = sql::query(sql).bind(relay.0.as_slice()).bind(now.0);
             query.execute(&mut *self.connection().await?).await?;
         }
         for sql in [END_LEASES, END_SESSIONS] {
-            let query = sqlx::query(sql).bind(relay.0.as_slice());
+            let query = sql::query(sql).bind(relay.0.as_slice());
             query.execute(&mut *self.connection().await?).await?;
         }
         Ok(())
@@ -175,7 +176,7 @@ impl Tx {
         relay: RelayId,
         version: i64,
     ) -> Result<(), StoreError> {
-        let seen = sqlx::query(SEEN).bind(relay.0.as_slice()).bind(version);
+        let seen = sql::query(SEEN).bind(relay.0.as_slice()).bind(version);
         seen.execute(&mut *self.connection().await?).await?;
         Ok(())
     }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName};
 use serde_json::Value;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Notify};
 use tokio::time::{Instant, sleep_until};
 
-use super::backend::write_queue::BatchWriter;
+use super::backend::connection::StoreConnection;
 use super::entry::{self, AuditEntry};
 use super::{Durability, Store, StoreError};
 use crate::clock;
@@ -27,7 +26,7 @@ pub(crate) struct Tx {
 }
 
 /// The turn of a transaction; empty once the transaction has stood still for too long.
-type TxWriter = Mutex<Option<BatchWriter>>;
+type TxWriter = Mutex<Option<StoreConnection>>;
 
 /// Takes transactions back whose time is over. Only one is open at any time, so one task is enough for all of them; it
 /// runs while there are any.
@@ -56,11 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Slow`] if other writers hold the store for too long.
     pub(crate) async fn begin(&self, durability: Durability) -> Result<Tx, StoreError> {
-        let pool = match durability {
-            Durability::Disk => &self.durable,
-            Durability::Process => &self.presence,
-        };
-        let writer = self.turns.take(durability, pool).await?;
+        let writer = self.db.begin(durability).await?;
         let writer = Arc::new(Mutex::new(Some(writer)));
         self.expiry.begin(&writer, self.tx_timeout);
         Ok(Tx {
@@ -116,9 +111,9 @@ impl Tx {
     /// [`StoreError::Expired`] if the transaction has stood still for too long.
     pub(super) async fn connection(
         &mut self,
-    ) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+    ) -> Result<MappedMutexGuard<'_, StoreConnection>, StoreError> {
         let writer = self.writer.lock().await;
-        let connection = MutexGuard::try_map(writer, |writer| writer.as_deref_mut())
+        let connection = MutexGuard::try_map(writer, Option::as_mut)
             .map_err(|_| StoreError::Expired(self.timeout))?;
         self.expiry.extend(self.timeout);
         Ok(connection)

@@ -76,6 +76,11 @@ impl Relay {
         self.flags.extend(flags.iter().map(ToString::to_string));
     }
 
+    /// Drops the flags for the next start.
+    pub(crate) fn clear_flags(&mut self) {
+        self.flags.clear();
+    }
+
     /// Adds to its environment for the next start.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));

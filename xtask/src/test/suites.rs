@@ -35,6 +35,20 @@ pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()>
         selection.extend(["--test", binary]);
     }
     let suites = run(workspace, &selection, &[], notes);
+    // The tests of the store run on both databases by themselves. Of these, one writes into the file itself, and one
+    // makes hundreds of stores.
+    let above_the_store = [
+        "--lib",
+        "--",
+        "recording::tests",
+        "commands::tests",
+        "--skip",
+        "commands::tests::foreign",
+        "--skip",
+        "commands::tests::matrix",
+    ];
+    let on_server = [("HOLDFAST_TEST_DATABASE", "postgres".into())];
+    let suites = suites.and(run(workspace, &above_the_store, &on_server, notes));
     let mut examples = workspace.cargo();
     examples.args(["test", "--workspace", "--locked", "--doc", "--quiet"]);
     suites.and(count(&mut examples, notes))

@@ -18,6 +18,7 @@ use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
 use crate::state::State;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
+use crate::store::tests::database::bind_chosen;
 use crate::store::{self, Store};
 use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
 
@@ -52,8 +53,9 @@ struct Said {
 impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::create_or_open(&dir.path().join("state")).unwrap();
-        let store = Store::open(&state.database()).await.unwrap();
+        let mut state = State::create_or_open(&dir.path().join("state")).unwrap();
+        bind_chosen(&mut state);
+        let store = Store::open(state.database()).await.unwrap();
         let objects = Objects::open_or_unavailable(state.recordings(), Ok(StorageBackend::Folder));
         let context = Context {
             row: CommandRow::default(),

@@ -185,7 +185,7 @@ fn serving(state: &State) -> anyhow::Result<Serving> {
         .build()
         .context("cannot start")?;
     let (lives, public, bound) = runtime.block_on(async {
-        let store = Store::open_existing(&state.database()).await?;
+        let store = Store::open_existing(state.database()).await?;
         let lives = store.relay_serves(Timestamp::now()).await?;
         let public = store.meta_get(meta::PUBLIC_SSH).await?;
         let bound = store.meta_get(meta::BOUND_SSH).await?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::limits::{FIRST_START_POLL, FIRST_START_QUIET, FIRST_START_TIMEOUT};
 use crate::clock;
 use crate::output::complain;
-use crate::state::{State, StateError};
+use crate::state::{Database, State, StateError};
 use crate::store::{Store, StoreError, meta};
 
 /// The wait of one command, over all that it waits for.
@@ -47,9 +47,9 @@ impl<'d> FirstStart<'d> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn store(&mut self, path: &Path) -> Result<Store, StoreError> {
+    pub(super) async fn store(&mut self, database: &Database) -> Result<Store, StoreError> {
         let store = loop {
-            match Store::open_existing(path).await {
+            match Store::open_existing(database).await {
                 // The start makes the file first, and then table by table.
                 Err(StoreError::Version { found, wanted, .. })
                     if found < wanted && self.goes_on() =>

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_AUTHORITIES;
 use crate::store::meta::AccessPart;
 use crate::store::{Store, StoreError, Tx};
@@ -46,12 +47,6 @@ pub(crate) enum AuthorityError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for AuthorityError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 const ALL: &str =
     "SELECT fingerprint, name, public_key, comment, added FROM authorities ORDER BY name";
 const COUNT: &str = "SELECT COUNT(*) FROM authorities";
@@ -70,7 +65,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
+        let rows: Vec<Row> = sql::query_as(ALL).fetch_all(self.reads()).await?;
         Ok(rows.into_iter().map(Authority::of).collect())
     }
 }
@@ -81,7 +76,7 @@ impl Tx {
     /// # Errors
     /// [`AuthorityError`]; nothing was changed then.
     pub(crate) async fn trust(&mut self, authority: &Authority) -> Result<bool, AuthorityError> {
-        let known = sqlx::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
+        let known = sql::query_scalar(BY_FINGERPRINT).bind(&authority.fingerprint);
         let known: Option<String> = known.fetch_optional(&mut *self.connection().await?).await?;
         match known {
             Some(name) if name == authority.name => {
@@ -94,21 +89,18 @@ impl Tx {
             }
             None => {}
         }
-        let taken = sqlx::query(BY_NAME).bind(&authority.name);
-        if taken
-            .fetch_optional(&mut *self.connection().await?)
-            .await?
-            .is_some()
-        {
+        let taken = sql::query_scalar(BY_NAME).bind(&authority.name);
+        let taken: Option<String> = taken.fetch_optional(&mut *self.connection().await?).await?;
+        if taken.is_some() {
             return Err(AuthorityError::NameTaken(authority.name.clone()));
         }
-        let count: i64 = sqlx::query_scalar(COUNT)
+        let count: i64 = sql::query_scalar(COUNT)
             .fetch_one(&mut *self.connection().await?)
             .await?;
         if usize::try_from(count).unwrap_or(usize::MAX) >= MAX_AUTHORITIES {
             return Err(AuthorityError::TooMany);
         }
-        sqlx::query(ADD)
+        sql::query(ADD)
             .bind(&authority.fingerprint)
             .bind(&authority.name)
             .bind(&authority.public_key)
@@ -125,7 +117,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn distrust(&mut self, which: &str) -> Result<Option<Authority>, StoreError> {
-        let removed: Option<Row> = sqlx::query_as(REMOVE)
+        let removed: Option<Row> = sql::query_as(REMOVE)
             .bind(which)
             .fetch_optional(&mut *self.connection().await?)
             .await?;

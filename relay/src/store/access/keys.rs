@@ -1,9 +1,9 @@
 //! The fingerprints of the relay's keys, as the store remembers them: one fact for each.
 
+use crate::store::backend::connection::StoreConnection;
 use std::fmt;
 use std::path::PathBuf;
 
-use sqlx::sqlite::SqliteConnection;
 use thiserror::Error;
 
 use crate::model::invalid::Fault;
@@ -78,8 +78,7 @@ impl Store {
     /// # Errors
     /// [`BoundKeyError::Replaced`].
     pub(crate) async fn check_keys(&self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
-        self.count_selects(1);
-        let mut read = self.readers.acquire().await.map_err(StoreError::from)?;
+        let mut read = self.reads().snapshot().await?;
         for key in keys {
             is_bound(&mut read, key).await?;
         }
@@ -142,17 +141,14 @@ impl Tx {
 
 /// Returns the fingerprint that the store has of the key of this name.
 async fn noted(
-    read: &mut SqliteConnection,
+    read: &mut StoreConnection,
     key: &KeyFingerprint,
 ) -> Result<Option<String>, StoreError> {
     meta::fact(read, &format!("{PREFIX}{}", key.name)).await
 }
 
 /// Checks whether the store knows this key; `false`: it knows none by its name.
-async fn is_bound(
-    read: &mut SqliteConnection,
-    key: &KeyFingerprint,
-) -> Result<bool, BoundKeyError> {
+async fn is_bound(read: &mut StoreConnection, key: &KeyFingerprint) -> Result<bool, BoundKeyError> {
     let noted = noted(read, key).await?;
     let is_noted = noted.is_some();
     let noted = match noted {
@@ -172,7 +168,7 @@ async fn is_bound(
 }
 
 /// Returns the recordings' key that devices were given last: what a database of an earlier version knows.
-async fn rostered(read: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
+async fn rostered(read: &mut StoreConnection) -> Result<Option<String>, StoreError> {
     let roster = meta::fact(read, ROSTER).await?;
     Ok(roster.and_then(|roster| roster.split(' ').nth(2).map(str::to_owned)))
 }

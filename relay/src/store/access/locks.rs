@@ -1,12 +1,13 @@
 //! Locks, and requests to end a session.
 
 use holdfast_protocol::ids::{DeviceId, Login, SessionId, UserName};
-use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::model::lock::{Lock, LockTarget, network};
 use crate::model::role::RoleName;
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_LOCKS;
 use crate::store::meta::AccessPart;
 use crate::store::{RelayId, Store, StoreError, Tx};
@@ -35,12 +36,6 @@ pub(crate) enum LockError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for LockError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 /// A session that is to end.
@@ -78,7 +73,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn locks(&self, now: Timestamp) -> Result<Vec<Lock>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(VALID)
+        let rows: Vec<Row> = sql::query_as(VALID)
             .bind(now.0)
             .fetch_all(self.reads())
             .await?;
@@ -90,7 +85,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn kills(&self, relay: RelayId) -> Result<Vec<Kill>, StoreError> {
-        let rows: Vec<(Vec<u8>, String, Option<String>)> = sqlx::query_as(KILLS)
+        let rows: Vec<(Vec<u8>, String, Option<String>)> = sql::query_as(KILLS)
             .bind(relay.0.as_slice())
             .fetch_all(self.reads())
             .await?;
@@ -116,15 +111,15 @@ impl Tx {
         new: NewLock,
         now: Timestamp,
     ) -> Result<i64, LockError> {
-        let forget = sqlx::query(FORGET_EXPIRED).bind(now.0);
+        let forget = sql::query(FORGET_EXPIRED).bind(now.0);
         forget.execute(&mut *self.connection().await?).await?;
-        let count: i64 = sqlx::query_scalar(COUNT)
+        let count: i64 = sql::query_scalar(COUNT)
             .fetch_one(&mut *self.connection().await?)
             .await?;
         if count >= i64::from(MAX_LOCKS) {
             return Err(LockError::TooMany);
         }
-        let id: i64 = sqlx::query_scalar(ADD)
+        let id: i64 = sql::query_scalar(ADD)
             .bind(new.target.kind())
             .bind(new.target.value())
             .bind(new.message)
@@ -144,7 +139,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn remove_lock(&mut self, id: i64) -> Result<bool, StoreError> {
-        let remove = sqlx::query(REMOVE).bind(id);
+        let remove = sql::query(REMOVE).bind(id);
         let removed = remove
             .execute(&mut *self.connection().await?)
             .await?
@@ -162,7 +157,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn kill_session(&mut self, kill: &Kill) -> Result<bool, StoreError> {
-        let query = sqlx::query(KILL)
+        let query = sql::query(KILL)
             .bind(kill.session.0.as_slice())
             .bind(&kill.message)
             .bind(kill.by.as_ref().map(UserName::as_str));
@@ -171,7 +166,7 @@ impl Tx {
             .await?
             .rows_affected()
             > 0;
-        let query = sqlx::query(KILL_STREAM)
+        let query = sql::query(KILL_STREAM)
             .bind(kill.session.0.as_slice())
             .bind(&kill.message)
             .bind(kill.by.as_ref().map(UserName::as_str));
@@ -186,8 +181,8 @@ impl Tx {
 }
 
 /// Reads all locks, those that have expired too, inside a transaction.
-pub(super) async fn all(read: &mut SqliteConnection) -> Result<Vec<Lock>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(read).await?;
+pub(super) async fn all(read: &mut StoreConnection) -> Result<Vec<Lock>, StoreError> {
+    let rows: Vec<Row> = sql::query_as(ALL).fetch_all(read).await?;
     rows.into_iter().map(lock).collect()
 }
 

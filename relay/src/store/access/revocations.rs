@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use crate::clock::Timestamp;
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_REVOCATIONS;
 use crate::store::meta::AccessPart;
 use crate::store::{Store, StoreError, Tx};
@@ -70,12 +71,6 @@ pub(crate) enum RevocationError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for RevocationError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 const KEY: &str = "key";
 const SERIALS: &str = "serial";
 const KEY_ID: &str = "key-id";
@@ -97,7 +92,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let mut read = self.reads().acquire().await?;
+        let mut read = self.reads().snapshot().await?;
         all(&mut read).await
     }
 }
@@ -118,7 +113,7 @@ impl Tx {
         } else {
             0
         };
-        let mut id: i64 = sqlx::query_scalar(NEXT)
+        let mut id: i64 = sql::query_scalar(NEXT)
             .fetch_one(&mut *self.connection().await?)
             .await?;
         let mut added = 0;
@@ -128,7 +123,7 @@ impl Tx {
                 added += 1;
             }
         }
-        let total: i64 = sqlx::query_scalar(COUNT)
+        let total: i64 = sql::query_scalar(COUNT)
             .fetch_one(&mut *self.connection().await?)
             .await?;
         let total = usize::try_from(total).unwrap_or(usize::MAX);
@@ -154,8 +149,8 @@ impl Tx {
         let mut removed = 0;
         for name in which {
             let query = match name.parse::<i64>() {
-                Ok(id) => sqlx::query(REMOVE).bind(id),
-                Err(_) => sqlx::query(REMOVE_KEY).bind(name),
+                Ok(id) => sql::query(REMOVE).bind(id),
+                Err(_) => sql::query(REMOVE_KEY).bind(name),
             };
             let rows = query
                 .execute(&mut *self.connection().await?)
@@ -166,7 +161,7 @@ impl Tx {
             }
             removed += usize::try_from(rows).unwrap_or(usize::MAX);
         }
-        let total: i64 = sqlx::query_scalar(COUNT)
+        let total: i64 = sql::query_scalar(COUNT)
             .fetch_one(&mut *self.connection().await?)
             .await?;
         self.access_changed(AccessPart::Revocations).await?;
@@ -179,22 +174,22 @@ impl Tx {
 }
 
 /// Reads what is revoked, in the order in which it came.
-pub(super) async fn all(read: &mut SqliteConnection) -> Result<Vec<Revocation>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(read).await?;
+pub(super) async fn all(read: &mut StoreConnection) -> Result<Vec<Revocation>, StoreError> {
+    let rows: Vec<Row> = sql::query_as(ALL).fetch_all(read).await?;
     rows.into_iter().map(Revocation::of).collect()
 }
 
 /// Takes back all but these; says how many.
 async fn retain(tx: &mut Tx, things: &[RevokedThing]) -> Result<usize, StoreError> {
     let kept: HashSet<&RevokedThing> = things.iter().collect();
-    let rows: Vec<Row> = sqlx::query_as(ALL)
+    let rows: Vec<Row> = sql::query_as(ALL)
         .fetch_all(&mut *tx.connection().await?)
         .await?;
     let mut removed = 0;
     for row in rows {
         let revocation = Revocation::of(row)?;
         if !kept.contains(&revocation.thing) {
-            sqlx::query(REMOVE)
+            sql::query(REMOVE)
                 .bind(revocation.id)
                 .execute(&mut *tx.connection().await?)
                 .await?;
@@ -222,7 +217,7 @@ async fn insert(
             (KEY_ID, authority.as_deref(), id.as_str(), none())
         }
     };
-    let add = sqlx::query(ADD)
+    let add = sql::query(ADD)
         .bind(id)
         .bind(kind)
         .bind(authority.unwrap_or_default())

@@ -1,5 +1,6 @@
 //! Roles, as they are stored.
 
+use crate::store::backend::sql;
 use thiserror::Error;
 
 use crate::model::form::RoleForm;
@@ -66,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn roles(&self) -> Result<Vec<Role>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
+        let rows: Vec<(String, String)> = sql::query_as(ALL).fetch_all(self.reads()).await?;
         rows.iter()
             .map(|(name, body)| role_of(name, body))
             .collect()
@@ -82,14 +83,11 @@ impl Tx {
         if presets::is_preset(name.as_str()) {
             return Err(RoleError::Preset(name.clone()));
         }
-        let holders = sqlx::query_scalar(HOLDERS).bind(name.as_str());
-        let holders: Vec<String> = holders
-            .fetch_all(&mut *self.connection().await?)
-            .await
-            .map_err(StoreError::from)?;
-        let remove = sqlx::query(REMOVE).bind(name.as_str());
+        let holders = sql::query_scalar(HOLDERS).bind(name.as_str());
+        let holders: Vec<String> = holders.fetch_all(&mut *self.connection().await?).await?;
+        let remove = sql::query(REMOVE).bind(name.as_str());
         let removed = remove.execute(&mut *self.connection().await?).await;
-        if removed.map_err(StoreError::from)?.rows_affected() == 0 {
+        if removed?.rows_affected() == 0 {
             return Err(RoleError::Unknown(name.clone()));
         }
         if !holders.is_empty() {
@@ -103,14 +101,14 @@ impl Tx {
 
 /// Checks whether there is a role of that name, inside a transaction.
 pub(crate) async fn exists(tx: &mut Tx, name: &str) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar(EXISTS).bind(name);
+    let found = sql::query_scalar(EXISTS).bind(name);
     let found: i64 = found.fetch_one(&mut *tx.connection().await?).await?;
     Ok(found > 0 || presets::is_preset(name))
 }
 
 /// Returns all roles, inside a transaction.
 pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<(String, String)> = sqlx::query_as(ALL)
+    let rows: Vec<(String, String)> = sql::query_as(ALL)
         .fetch_all(&mut *tx.connection().await?)
         .await?;
     rows.iter()

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
 use tokio::time::Instant;
 
 use super::locks;
@@ -16,6 +15,8 @@ use super::roles::role_of;
 use super::users::{self, Head};
 use crate::clock;
 use crate::model::snapshot::{DamagedRole, PolicyPeople, PolicySnapshot, Revocations};
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use crate::store::{Store, StoreError, meta};
 use crate::sync::Mutex;
 
@@ -104,7 +105,7 @@ impl Store {
 
     /// Reads a snapshot in one transaction, and of the one before takes the parts that are the same.
     async fn load(&self, before: Option<&PolicySnapshot>) -> Result<PolicySnapshot, StoreError> {
-        let mut read = self.reads().begin().await?;
+        let mut read = self.reads().snapshot().await?;
         let versions = meta::policy_versions(&mut read).await?;
         let people = match before {
             Some(before) if before.people.version == versions.people => before.people.clone(),
@@ -165,9 +166,9 @@ impl From<DamagedRole> for StoreError {
     }
 }
 
-async fn people(read: &mut SqliteConnection, version: i64) -> Result<PolicyPeople, StoreError> {
-    let heads: Vec<Head> = sqlx::query_as(USERS).fetch_all(&mut *read).await?;
-    let rows: Vec<(String, String)> = sqlx::query_as(USER_ROLES).fetch_all(&mut *read).await?;
+async fn people(read: &mut StoreConnection, version: i64) -> Result<PolicyPeople, StoreError> {
+    let heads: Vec<Head> = sql::query_as(USERS).fetch_all(&mut *read).await?;
+    let rows: Vec<(String, String)> = sql::query_as(USER_ROLES).fetch_all(&mut *read).await?;
     let mut of_user: HashMap<String, Vec<String>> = HashMap::new();
     for (user, role) in rows {
         of_user.entry(user).or_default().push(role);
@@ -184,14 +185,14 @@ async fn people(read: &mut SqliteConnection, version: i64) -> Result<PolicyPeopl
         let owner = |(thing, owner): (String, String)| Some((thing, owner.parse().ok()?));
         rows.into_iter().filter_map(owner).collect()
     };
-    let keys = sqlx::query_as(KEYS).fetch_all(&mut *read).await?;
-    let principals = sqlx::query_as(PRINCIPALS).fetch_all(&mut *read).await?;
-    let roles: Vec<(String, String)> = sqlx::query_as(ROLES).fetch_all(&mut *read).await?;
+    let keys = sql::query_as(KEYS).fetch_all(&mut *read).await?;
+    let principals = sql::query_as(PRINCIPALS).fetch_all(&mut *read).await?;
+    let roles: Vec<(String, String)> = sql::query_as(ROLES).fetch_all(&mut *read).await?;
     let role = |(name, body): (String, String)| {
         let role = role_of(&name, &body).ok();
         (name, role)
     };
-    let authorities: Vec<String> = sqlx::query_scalar(AUTHORITIES).fetch_all(read).await?;
+    let authorities: Vec<String> = sql::query_scalar(AUTHORITIES).fetch_all(read).await?;
     Ok(PolicyPeople {
         version,
         users,
@@ -202,7 +203,7 @@ async fn people(read: &mut SqliteConnection, version: i64) -> Result<PolicyPeopl
     })
 }
 
-async fn revocations(read: &mut SqliteConnection, version: i64) -> Result<Revocations, StoreError> {
+async fn revocations(read: &mut StoreConnection, version: i64) -> Result<Revocations, StoreError> {
     let mut all = Revocations {
         version,
         ..Revocations::default()

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use holdfast_protocol::ids::UserName;
-use sqlx::SqliteConnection;
 
 use crate::clock::Timestamp;
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use crate::store::{Store, StoreError, User, UserId};
 
 /// A public key of an operator.
@@ -49,7 +50,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn user(&self, name: &UserName) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query_as(BY_NAME).bind(name.as_str());
+        let row = sql::query_as(BY_NAME).bind(name.as_str());
         let row = row.fetch_optional(self.reads()).await?;
         self.with_roles(row).await
     }
@@ -71,26 +72,26 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
         // A transaction, so that all tables are of one moment.
-        let mut read = self.reads().begin().await?;
+        let mut read = self.reads().snapshot().await?;
         all(&mut read).await
     }
 
     async fn with_roles(&self, row: Option<Head>) -> Result<Option<User>, StoreError> {
         let Some(head) = row else { return Ok(None) };
-        let roles = sqlx::query_scalar(ROLES).bind(&head.1);
+        let roles = sql::query_scalar(ROLES).bind(&head.1);
         let roles = roles.fetch_all(self.reads()).await?;
         user(head, roles).map(Some)
     }
 }
 
 /// Returns all users by name, as they are for this connection.
-pub(crate) async fn all(from: &mut SqliteConnection) -> Result<Vec<UserRow>, StoreError> {
+pub(crate) async fn all(from: &mut StoreConnection) -> Result<Vec<UserRow>, StoreError> {
     let heads: Vec<(i64, String, i64, bool, Option<String>)> =
-        sqlx::query_as(ALL).fetch_all(&mut *from).await?;
-    let mut roles = lists(sqlx::query_as(ALL_ROLES).fetch_all(&mut *from).await?);
-    let mut principals = lists(sqlx::query_as(ALL_PRINCIPALS).fetch_all(&mut *from).await?);
+        sql::query_as(ALL).fetch_all(&mut *from).await?;
+    let mut roles = lists(sql::query_as(ALL_ROLES).fetch_all(&mut *from).await?);
+    let mut principals = lists(sql::query_as(ALL_PRINCIPALS).fetch_all(&mut *from).await?);
     let keys: Vec<(String, String, String, String)> =
-        sqlx::query_as(ALL_KEYS).fetch_all(&mut *from).await?;
+        sql::query_as(ALL_KEYS).fetch_all(&mut *from).await?;
     let key = |(user, fingerprint, public_key, comment)| {
         let key = UserKey {
             fingerprint,

@@ -1,10 +1,9 @@
 //! The audit log's rows: read in pages, and removed only when they are old.
 
-use sqlx::{QueryBuilder, Sqlite};
-
 use super::entry::{AuditEntry, AuditKey, append};
 use super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
+use crate::store::backend::sql::{self, Statement};
 
 /// The last entry that the file of the log holds.
 const WRITTEN: &str = "audit_written";
@@ -40,7 +39,7 @@ const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 const ALLOW_REMOVAL: &str = "UPDATE meta SET value = $1 WHERE key = 'audit_removed_before'";
 const OLD: &str = "SELECT COUNT(*), MIN(id), MAX(id), MIN(time), MAX(time) FROM
-    (SELECT id, time FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3)";
+    (SELECT id, time FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3) AS old";
 const REMOVE: &str = "DELETE FROM audit WHERE id IN
     (SELECT id FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3)";
 
@@ -61,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn audit_head(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(HEAD).fetch_one(self.reads()).await?)
+        sql::query_scalar(HEAD).fetch_one(self.reads()).await
     }
 
     /// Returns at most `limit` entries behind `after` in the order of time, up to the id `head`, so that a reader
@@ -76,7 +75,7 @@ impl Store {
         head: i64,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut query = QueryBuilder::new(SELECT);
+        let mut query = sql::query(SELECT);
         query.push("id <= ").push_bind(head);
         if after != AuditKey::START {
             query.push(" AND (time, id) > (").push_bind(after.0.0);
@@ -97,12 +96,12 @@ impl Store {
         head: i64,
         count: u32,
     ) -> Result<AuditKey, StoreError> {
-        let mut query = QueryBuilder::new("SELECT time, id FROM audit WHERE ");
+        let mut query = sql::query("SELECT time, id FROM audit WHERE ");
         query.push("id <= ").push_bind(head);
         push_filter(&mut query, filter);
         query.push(" ORDER BY time DESC, id DESC LIMIT 1 OFFSET ");
         query.push_bind(count);
-        let place: Option<(i64, i64)> = query.build_query_as().fetch_optional(self.reads()).await?;
+        let place: Option<(i64, i64)> = query.select().fetch_optional(self.reads()).await?;
         Ok(place.map_or(AuditKey::START, |(time, id)| AuditKey(Timestamp(time), id)))
     }
 
@@ -117,7 +116,7 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut query = QueryBuilder::new(SELECT);
+        let mut query = sql::query(SELECT);
         query.push("id > ").push_bind(after);
         push_filter(&mut query, filter);
         query.push(" ORDER BY id LIMIT ").push_bind(limit);
@@ -135,9 +134,9 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         // Behind all that begin so: `g` sorts behind every digit.
         let behind = format!("{digits}g");
-        let query = sqlx::query_scalar(SESSIONS);
+        let query = sql::query_scalar(SESSIONS);
         let query = query.bind(digits).bind(behind).bind(limit);
-        Ok(query.fetch_all(self.reads()).await?)
+        query.fetch_all(self.reads()).await
     }
 
     /// Returns the last entry that the log's file holds; `None` if there never was a file.
@@ -150,8 +149,8 @@ impl Store {
         written.map(number).transpose()
     }
 
-    async fn fetch(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
+    async fn fetch(&self, query: Statement) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows: Vec<Row> = query.select().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::entry).collect()
     }
 }
@@ -178,7 +177,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn set_audit_written(&mut self, id: i64) -> Result<(), StoreError> {
-        let set = sqlx::query(SET).bind(WRITTEN).bind(id.to_string());
+        let set = sql::query(SET).bind(WRITTEN).bind(id.to_string());
         set.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -194,15 +193,15 @@ impl Tx {
         up_to: i64,
         limit: u32,
     ) -> Result<Option<AuditRemoved>, StoreError> {
-        let old = sqlx::query_as(OLD).bind(before.0).bind(up_to).bind(limit);
+        let old = sql::query_as(OLD).bind(before.0).bind(up_to).bind(limit);
         let old: (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) =
             old.fetch_one(&mut *self.connection().await?).await?;
         let (count, Some(low), Some(high), Some(earliest), Some(latest)) = old else {
             return Ok(None);
         };
-        let allow = sqlx::query(ALLOW_REMOVAL).bind(before.0.to_string());
+        let allow = sql::query(ALLOW_REMOVAL).bind(before.0.to_string());
         allow.execute(&mut *self.connection().await?).await?;
-        let remove = sqlx::query(REMOVE).bind(before.0).bind(up_to).bind(limit);
+        let remove = sql::query(REMOVE).bind(before.0).bind(up_to).bind(limit);
         remove.execute(&mut *self.connection().await?).await?;
         Ok(Some(AuditRemoved {
             count,
@@ -212,7 +211,7 @@ impl Tx {
     }
 }
 
-fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
+fn push_filter(query: &mut Statement, filter: &AuditFilter) {
     let equal = [
         (" AND session = ", &filter.session),
         (" AND device_id = ", &filter.device_id),

@@ -1,3 +1,12 @@
-//! The parts of the database that are about no table: the queue of writes, and the check of a database file.
+//! The two databases that the store runs on, and all that differs between them.
+//!
+//! The statements of the store are written once ([`sql`]): `$1` for values, BIGINT, identifiers as bytes, times in
+//! microseconds, `ON CONFLICT` and `RETURNING` are common ground. What is not, is here: how one connects, how writers are
+//! ordered, how long one waits, and how a change is noticed.
+#[macro_use]
+mod macros;
 pub(crate) mod check;
-pub(crate) mod write_queue;
+pub(crate) mod connection;
+pub(crate) mod postgres;
+pub(crate) mod sql;
+pub(crate) mod sqlite;

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{labels, named_now, taken_by, tokens};
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::meta::AccessPart;
 use crate::store::{Labels, StoreError, TokenLeft, Tx};
 
@@ -96,11 +97,8 @@ impl Tx {
             Some(_) | None => {}
         }
         self.about(id, &old);
-        let rename = sqlx::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
-        rename
-            .execute(&mut *self.connection().await?)
-            .await
-            .map_err(StoreError::from)?;
+        let rename = sql::query(RENAME).bind(id.0.as_slice()).bind(new.as_str());
+        rename.execute(&mut *self.connection().await?).await?;
         self.access_changed(AccessPart::Other).await?;
         Ok(())
     }
@@ -117,11 +115,8 @@ impl Tx {
         let Some((id, name)) = named_now(self, name).await? else {
             return Err(LabelError::Unknown(name.clone()));
         };
-        let column = sqlx::query_scalar(LABELS).bind(id.0.as_slice());
-        let column: String = column
-            .fetch_one(&mut *self.connection().await?)
-            .await
-            .map_err(StoreError::from)?;
+        let column = sql::query_scalar(LABELS).bind(id.0.as_slice());
+        let column: String = column.fetch_one(&mut *self.connection().await?).await?;
         let mut labels = labels::from_column(&column)?;
         for (key, value) in changes {
             match value {
@@ -134,10 +129,8 @@ impl Tx {
         }
         let column = labels::to_column(&labels);
         self.about(id, &name);
-        let set = sqlx::query(LABEL).bind(id.0.as_slice()).bind(column);
-        set.execute(&mut *self.connection().await?)
-            .await
-            .map_err(StoreError::from)?;
+        let set = sql::query(LABEL).bind(id.0.as_slice()).bind(column);
+        set.execute(&mut *self.connection().await?).await?;
         self.access_changed(AccessPart::Other).await?;
         Ok(labels)
     }
@@ -158,11 +151,8 @@ impl Tx {
         };
         self.about(id, &name);
         for sql in [REVOKE, CLOSE] {
-            let query = sqlx::query(sql).bind(id.0.as_slice()).bind(now.0);
-            query
-                .execute(&mut *self.connection().await?)
-                .await
-                .map_err(StoreError::from)?;
+            let query = sql::query(sql).bind(id.0.as_slice()).bind(now.0);
+            query.execute(&mut *self.connection().await?).await?;
         }
         let token = tokens::left_of(self, id, now).await?;
         if let Some(token) = &token {

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::labels;
 use crate::clock::Timestamp;
 use crate::state::{random_bytes, sha256};
+use crate::store::backend::sql;
 use crate::store::meta::AccessPart;
 use crate::store::{Device, Labels, StoreError, Tx, devices};
 
@@ -119,7 +120,7 @@ impl Tx {
             return Err(EnrolError::TooManyLabels(labels.len()));
         }
         let (id, name) = pick_name(self, enrolment.name).await?;
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(id.0.as_slice())
             .bind(enrolment.key.0.as_slice())
             .bind(name.as_str())
@@ -129,8 +130,7 @@ impl Tx {
             .bind(enrolment.target)
             .bind(token)
             .execute(&mut *self.connection().await?)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         self.about(id, &name);
         self.access_changed(AccessPart::Other).await?;
         let device = devices::by_key(self, &enrolment.key, now).await?;
@@ -145,11 +145,9 @@ async fn use_token(
     now: Timestamp,
 ) -> Result<(String, Labels), EnrolError> {
     let hash = sha256(&secret.0);
-    let token = sqlx::query_as(TOKEN).bind(hash.as_slice());
-    let token: Option<(String, i64, i64, String)> = token
-        .fetch_optional(&mut *tx.connection().await?)
-        .await
-        .map_err(StoreError::from)?;
+    let token = sql::query_as(TOKEN).bind(hash.as_slice());
+    let token: Option<(String, i64, i64, String)> =
+        token.fetch_optional(&mut *tx.connection().await?).await?;
     let (id, uses_left, expires, labels) = token.ok_or(EnrolError::TokenUnknown)?;
     let expires = Timestamp(expires);
     if expires <= now {
@@ -160,10 +158,8 @@ async fn use_token(
         return Err(EnrolError::TokenUsedUp);
     }
     tx.fact("token", id.as_str());
-    let used = sqlx::query(USE).bind(&id);
-    used.execute(&mut *tx.connection().await?)
-        .await
-        .map_err(StoreError::from)?;
+    let used = sql::query(USE).bind(&id);
+    used.execute(&mut *tx.connection().await?).await?;
     Ok((id, labels::from_column(&labels)?))
 }
 

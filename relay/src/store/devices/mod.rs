@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, NameError, PublicKey};
 use holdfast_protocol::limits::STALE_KEEPALIVES;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _};
+use sqlx::{ColumnIndex, Decode, FromRow, Type};
 
 use super::{RELAY_HEARTBEAT_STALE, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::model::device::{ClonePair, ClonedDevice, Device, Presence, PresenceState};
+use crate::store::backend::sql;
 
 /// One select for all look-ups; `concat!` keeps each query a constant.
 macro_rules! select_device {
@@ -45,7 +45,7 @@ macro_rules! select_device_at_version {
     };
 }
 
-const ALL: &str = select_device!("ORDER BY d.name, d.revoked");
+const ALL: &str = select_device!("ORDER BY d.name, d.revoked NULLS FIRST");
 // The one that has the name now, or else the last that had it.
 const BY_NAME: &str =
     select_device!("WHERE d.name = $1 ORDER BY d.revoked IS NOT NULL, d.revoked DESC LIMIT 1");
@@ -66,7 +66,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn devices(&self, now: Timestamp) -> Result<Vec<Device>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
+        let rows: Vec<Row> = sql::query_as(ALL).fetch_all(self.reads()).await?;
         rows.into_iter().map(|row| row.device(now)).collect()
     }
 
@@ -85,7 +85,7 @@ impl Store {
         {
             return Ok(Some(device));
         }
-        let row = sqlx::query_as(BY_NAME).bind(name.as_str());
+        let row = sql::query_as(BY_NAME).bind(name.as_str());
         let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
@@ -116,8 +116,8 @@ impl Store {
         {
             return Ok((version, Some(device)));
         }
-        let row = sqlx::query(BY_NAME_AT_VERSION).bind(name.as_str());
-        at_version(&row.fetch_one(self.reads()).await?)
+        let row = sql::query_as(BY_NAME_AT_VERSION).bind(name.as_str());
+        at_version(row.fetch_one(self.reads()).await?)
     }
 
     /// Returns the version of access and, of the same moment, the device of that identifier, revoked or not.
@@ -128,8 +128,8 @@ impl Store {
         &self,
         id: DeviceId,
     ) -> Result<(i64, Option<Device>), StoreError> {
-        let row = sqlx::query(BY_ID_AT_VERSION).bind(id.0.as_slice());
-        at_version(&row.fetch_one(self.reads()).await?)
+        let row = sql::query_as(BY_ID_AT_VERSION).bind(id.0.as_slice());
+        at_version(row.fetch_one(self.reads()).await?)
     }
 
     /// Returns the device with that key, revoked or not.
@@ -140,7 +140,7 @@ impl Store {
         &self,
         key: &PublicKey,
     ) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
+        let row = sql::query_as(BY_KEY).bind(key.0.as_slice());
         let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query_as(BY_ID).bind(id.0.as_slice());
+        let row = sql::query_as(BY_ID).bind(id.0.as_slice());
         let row: Option<Row> = row.fetch_optional(self.reads()).await?;
         row.map(|row| row.device(Timestamp::now())).transpose()
     }
@@ -161,7 +161,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn revoked_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
-        let ids: Vec<Vec<u8>> = sqlx::query_scalar(REVOKED).fetch_all(self.reads()).await?;
+        let ids: Vec<Vec<u8>> = sql::query_scalar(REVOKED).fetch_all(self.reads()).await?;
         ids.iter().map(|id| device_id(id)).collect()
     }
 
@@ -170,16 +170,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn device_names(&self) -> Result<HashMap<DeviceId, DeviceName>, StoreError> {
-        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(NAMES).fetch_all(self.reads()).await?;
+        let rows: Vec<(Vec<u8>, String)> = sql::query_as(NAMES).fetch_all(self.reads()).await?;
         let read = |(id, name): (Vec<u8>, String)| Ok((device_id(&id)?, device_name(&name)?));
         rows.into_iter().map(read).collect()
     }
 }
 
-fn at_version(row: &SqliteRow) -> Result<(i64, Option<Device>), StoreError> {
-    let is_found = row.try_get::<Option<Vec<u8>>, _>("id")?.is_some();
-    let device = is_found.then(|| Row::from_row(row)?.device(Timestamp::now()));
-    Ok((row.try_get("version")?, device.transpose()?))
+fn at_version(row: AtVersion) -> Result<(i64, Option<Device>), StoreError> {
+    let device = row.device.map(|row| row.device(Timestamp::now()));
+    Ok((row.version, device.transpose()?))
 }
 
 /// Returns what a text names a device by: its name, or its identifier. That may be typed in capitals, as no name is.
@@ -203,14 +202,14 @@ pub(super) async fn taken_by(
     let Some(id) = DeviceId::from_hex(name.as_str()) else {
         return Ok(None);
     };
-    let found = sqlx::query(NAME_NOW).bind(id.0.as_slice());
-    let found = found.fetch_optional(&mut *tx.connection().await?).await?;
+    let found = sql::query_as(NAME_NOW).bind(id.0.as_slice());
+    let found: Option<(String, bool)> = found.fetch_optional(&mut *tx.connection().await?).await?;
     Ok(found.map(|_| id))
 }
 
 /// Returns the device that has a name now.
 async fn holder(tx: &mut Tx, name: &DeviceName) -> Result<Option<DeviceId>, StoreError> {
-    let id = sqlx::query_scalar(HOLDER).bind(name.as_str());
+    let id = sql::query_scalar(HOLDER).bind(name.as_str());
     let id: Option<Vec<u8>> = id.fetch_optional(&mut *tx.connection().await?).await?;
     id.map(|id| device_id(&id)).transpose()
 }
@@ -222,7 +221,7 @@ pub(super) async fn named_now(
     name: &DeviceName,
 ) -> Result<Option<(DeviceId, DeviceName)>, StoreError> {
     if let Some(id) = DeviceId::from_hex(name.as_str()) {
-        let found = sqlx::query_as(NAME_NOW).bind(id.0.as_slice());
+        let found = sql::query_as(NAME_NOW).bind(id.0.as_slice());
         let found: Option<(String, bool)> =
             found.fetch_optional(&mut *tx.connection().await?).await?;
         match found {
@@ -241,7 +240,7 @@ pub(super) async fn by_key(
     key: &PublicKey,
     now: Timestamp,
 ) -> Result<Option<Device>, StoreError> {
-    let row = sqlx::query_as(BY_KEY).bind(key.0.as_slice());
+    let row = sql::query_as(BY_KEY).bind(key.0.as_slice());
     let row: Option<Row> = row.fetch_optional(&mut *tx.connection().await?).await?;
     row.map(|row| row.device(now)).transpose()
 }
@@ -255,6 +254,28 @@ fn device_id(column: &[u8]) -> Result<DeviceId, StoreError> {
 
 fn device_name(column: &str) -> Result<DeviceName, StoreError> {
     DeviceName::new(column).map_err(|_| StoreError::Corrupt("a device's name"))
+}
+
+/// The version of access, and a device if there is one.
+struct AtVersion {
+    version: i64,
+    device: Option<Row>,
+}
+
+impl<'r, R: sqlx::Row> FromRow<'r, R> for AtVersion
+where
+    Row: FromRow<'r, R>,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    Option<Vec<u8>>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let is_found = row.try_get::<Option<Vec<u8>>, _>("id")?.is_some();
+        Ok(Self {
+            version: row.try_get("version")?,
+            device: is_found.then(|| Row::from_row(row)).transpose()?,
+        })
+    }
 }
 
 /// A device as it is in the tables.

@@ -9,6 +9,7 @@ use super::labels;
 use crate::clock::Timestamp;
 use crate::hex::hex;
 use crate::state::{random_bytes, sha256};
+use crate::store::backend::sql;
 use crate::store::{Labels, Store, StoreError, Tx};
 
 /// A token that is over is kept for so long, so that a late device gets "expired", not "unknown".
@@ -73,7 +74,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(ALL).fetch_all(self.reads()).await?;
+        let rows: Vec<Columns> = sql::query_as(ALL).fetch_all(self.reads()).await?;
         let row = |(id, uses, uses_left, created, expires, column): Columns| {
             Ok(TokenRow {
                 id,
@@ -96,7 +97,7 @@ impl Store {
         device: DeviceId,
         now: Timestamp,
     ) -> Result<Option<TokenLeft>, StoreError> {
-        let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+        let row = sql::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
         let row: Option<LeftColumns> = row.fetch_optional(self.reads()).await?;
         Ok(row.map(left))
     }
@@ -115,9 +116,9 @@ impl Tx {
         let secret = TokenSecret(random_bytes().map_err(|_| StoreError::Random)?);
         let id: [u8; 4] = random_bytes().map_err(|_| StoreError::Random)?;
         let id = hex(&id);
-        let prune = sqlx::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
+        let prune = sql::query(PRUNE).bind(now.before(KEEP_EXPIRED).0);
         prune.execute(&mut *self.connection().await?).await?;
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(&id)
             .bind(sha256(&secret.0).as_slice())
             .bind(i64::from(token.uses))
@@ -151,14 +152,14 @@ pub(crate) async fn left_of(
     device: DeviceId,
     now: Timestamp,
 ) -> Result<Option<TokenLeft>, StoreError> {
-    let row = sqlx::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
+    let row = sql::query_as(LEFT_OF).bind(device.0.to_vec()).bind(now.0);
     let row: Option<LeftColumns> = row.fetch_optional(&mut *tx.connection().await?).await?;
     Ok(row.map(left))
 }
 
 /// Removes a token inside a transaction; says whether there was one.
 pub(crate) async fn remove(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
-    let removed = sqlx::query(REMOVE)
+    let removed = sql::query(REMOVE)
         .bind(id)
         .execute(&mut *tx.connection().await?)
         .await?;

@@ -8,6 +8,7 @@ use holdfast_protocol::ids::{DeviceId, Generation};
 use holdfast_protocol::limits::{MAX_KEEPALIVE, TUNNEL_IDLE_TIMEOUT};
 
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_RESETS;
 use crate::store::{ClonePair, RelayId, Store, StoreError, Tx};
 
@@ -87,7 +88,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn left_tunnels(&self, now: Timestamp) -> Result<Vec<LeftTunnel>, StoreError> {
-        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sqlx::query_as(LEFT)
+        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = sql::query_as(LEFT)
             .bind(now.before(LEFT_SINCE).0)
             .bind(i64::from(MAX_RESETS))
             .fetch_all(self.reads())
@@ -114,7 +115,7 @@ impl Tx {
         pair: ClonePair,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let cloned = sqlx::query(CLONED)
+        let cloned = sql::query(CLONED)
             .bind(device.0.as_slice())
             .bind(now.0)
             .bind(pair.first.to_string())
@@ -135,7 +136,7 @@ impl Tx {
         facts: TunnelFacts,
         now: Timestamp,
     ) -> Result<Generation, StoreError> {
-        let note = sqlx::query(NOTE_AGENT)
+        let note = sql::query(NOTE_AGENT)
             .bind(device.0.as_slice())
             .bind(&facts.agent_version)
             .bind(&facts.target);
@@ -147,7 +148,7 @@ impl Tx {
         {
             return Err(StoreError::NotEnrolled);
         }
-        let generation: i64 = sqlx::query_scalar(OPEN)
+        let generation: i64 = sql::query_scalar(OPEN)
             .bind(device.0.as_slice())
             .bind(relay.0.as_slice())
             .bind(now.0)
@@ -173,7 +174,7 @@ impl Tx {
         generation: Generation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let close = sqlx::query(CLOSE)
+        let close = sql::query(CLOSE)
             .bind(device.0.as_slice())
             .bind(column(generation))
             .bind(now.0);
@@ -193,7 +194,7 @@ impl Tx {
             return Ok(());
         }
         for (device, generation, id) in ids {
-            let note = sqlx::query(NOTE_ID)
+            let note = sql::query(NOTE_ID)
                 .bind(device.0.as_slice())
                 .bind(column(*generation))
                 .bind(id.0.as_slice());
@@ -215,7 +216,7 @@ impl Tx {
             return Ok(());
         }
         for (device, generation, at, address) in heard {
-            let heard = sqlx::query(HEARD)
+            let heard = sql::query(HEARD)
                 .bind(device.0.as_slice())
                 .bind(column(*generation))
                 .bind(at.0)

@@ -2,13 +2,13 @@
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
 use holdfast_protocol::recording::chain::{ChainKey, SeenForwards};
-use sqlx::QueryBuilder;
 
 use super::facts::{RecordingFacts, RecordingRow};
 use super::rows::{Row, Whole};
 use super::{RecordingState, corrupt, unpacked};
 use crate::clock::Timestamp;
 use crate::model::role::Ability;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::{Store, StoreError, UserId};
 
@@ -34,7 +34,8 @@ pub(crate) struct RecordingFilter {
 const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
-        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id) AS bytes";
+        (SELECT CAST(COALESCE(SUM(s.length), 0) AS BIGINT) FROM recording_segments s
+            WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
         r.closing, r.unfollowed, r.booked, r.forwards, r.content, r.files";
 const FROM: &str = " FROM recordings r WHERE ";
@@ -46,7 +47,7 @@ const SHOWN: &str = "(NOT r.refused OR EXISTS
         (SELECT 1 FROM recording_segments s WHERE s.recording = r.id))";
 const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND ended IS NOT NULL
         AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
-    ORDER BY expected LIMIT $2";
+    ORDER BY expected NULLS FIRST LIMIT $2";
 // Of a device that is two machines, neither says what the other holds.
 const EXPECTED: &str = "SELECT r.id FROM recordings r WHERE r.device = $1 AND r.started < $2
         AND r.state IN ('recording', 'uploading') AND r.chain_key IS NOT NULL AND NOT r.refused
@@ -57,9 +58,12 @@ const OLD: &str = "SELECT id FROM recordings WHERE started < $1 AND ended IS NOT
     ORDER BY started LIMIT $2";
 
 // What was offered counts: a part of it may lie here.
-const RECORDED_BYTES: &str = "SELECT r.device, SUM(MAX(r.offered,
-        (SELECT COALESCE(SUM(s.length), 0) FROM recording_segments s WHERE s.recording = r.id)))
-    FROM recordings r GROUP BY r.device";
+const RECORDED_BYTES: &str = "SELECT sizes.device, CAST(
+        SUM(CASE WHEN sizes.offered > sizes.stored THEN sizes.offered ELSE sizes.stored END) AS BIGINT)
+    FROM (SELECT r.device, r.offered,
+        (SELECT CAST(COALESCE(SUM(s.length), 0) AS BIGINT) FROM recording_segments s
+            WHERE s.recording = r.id) AS stored
+        FROM recordings r) AS sizes GROUP BY sizes.device";
 
 impl Store {
     /// Returns the bytes that each device's recordings take.
@@ -67,7 +71,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recorded_bytes(&self) -> Result<Vec<(DeviceId, u64)>, StoreError> {
-        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(RECORDED_BYTES)
+        let rows: Vec<(Vec<u8>, i64)> = sql::query_as(RECORDED_BYTES)
             .fetch_all(self.reads())
             .await?;
         let read = |(device, bytes): (Vec<u8>, i64)| {
@@ -121,7 +125,7 @@ impl Store {
         let (Some(first), Some(last), false) = (bound("0"), bound("f"), digits.is_empty()) else {
             return Ok(Vec::new());
         };
-        let mut query = QueryBuilder::new(COLUMNS);
+        let mut query = sql::query(COLUMNS);
         query.push(FROM).push(SHOWN);
         query.push(" AND r.id BETWEEN ").push_bind(first.0.to_vec());
         query.push(" AND ").push_bind(last.0.to_vec());
@@ -131,7 +135,7 @@ impl Store {
         query
             .push(" ORDER BY r.id LIMIT ")
             .push_bind(MAX_AMBIGUOUS + 1);
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
+        let rows: Vec<Row> = query.select().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::read).collect()
     }
 
@@ -141,7 +145,7 @@ impl Store {
         last: Option<&RecordingRow>,
         most: Option<u32>,
     ) -> Result<Vec<RecordingRow>, StoreError> {
-        let mut query = QueryBuilder::new(COLUMNS);
+        let mut query = sql::query(COLUMNS);
         query.push(FROM).push(SHOWN);
         if let Some(own) = filter.own {
             query.push(" AND r.user_id = ").push_bind(own.0);
@@ -186,7 +190,7 @@ impl Store {
         if let Some(most) = most {
             query.push(" LIMIT ").push_bind(i64::from(most));
         }
-        let rows: Vec<Row> = query.build_query_as().fetch_all(self.reads()).await?;
+        let rows: Vec<Row> = query.select().fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::read).collect()
     }
 
@@ -198,13 +202,14 @@ impl Store {
         &self,
         id: SessionId,
     ) -> Result<Option<RecordingFacts>, StoreError> {
-        let mut query = QueryBuilder::new(COLUMNS);
+        let mut query = sql::query(COLUMNS);
         query.push(REST).push(FROM).push("r.id = ");
-        let query = query.push_bind(id.0.to_vec()).build_query_as();
+        query.push_bind(id.0.to_vec());
+        let query = query.select();
         let Some(Whole { row, rest }) = query.fetch_optional(self.reads()).await? else {
             return Ok(None);
         };
-        let segments = sqlx::query_as(SEGMENTS).bind(id.0.as_slice());
+        let segments = sql::query_as(SEGMENTS).bind(id.0.as_slice());
         let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(self.reads()).await?;
         let segments = segments.into_iter().map(|(length, hash)| {
             let length = u64::try_from(length).map_err(|_| corrupt())?;
@@ -242,7 +247,7 @@ impl Store {
         id: SessionId,
         given: Option<i64>,
     ) -> Result<SeenForwards, StoreError> {
-        let rows = sqlx::query_as(FORWARDS).bind(id.0.as_slice());
+        let rows = sql::query_as(FORWARDS).bind(id.0.as_slice());
         let rows: Vec<(i64, Vec<u8>)> = rows.fetch_all(self.reads()).await?;
         let number = |number: i64| u32::try_from(number).map_err(|_| corrupt());
         let ended = rows
@@ -276,7 +281,7 @@ impl Store {
         then: Timestamp,
         most: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let query = sqlx::query_scalar(EXPECTED).bind(device.0.as_slice());
+        let query = sql::query_scalar(EXPECTED).bind(device.0.as_slice());
         let query = query.bind(then.0).bind(i64::from(most));
         session_ids(query.fetch_all(self.reads()).await?)
     }
@@ -299,7 +304,7 @@ impl Store {
         time: Timestamp,
         most: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let query = sqlx::query_scalar(sql).bind(time.0).bind(i64::from(most));
+        let query = sql::query_scalar(sql).bind(time.0).bind(i64::from(most));
         session_ids(query.fetch_all(self.reads()).await?)
     }
 }
@@ -314,6 +319,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
+    use crate::store::backend::connection::Db;
 
     // A fleet whose relay was restarted asks for them on each tunnel.
     #[tokio::test]
@@ -324,7 +330,10 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {EXPECTED}")));
         let plan = plan.bind([0; 16].as_slice()).bind(0).bind(1);
-        let rows = plan.fetch_all(store.reads()).await.unwrap();
+        let Db::Sqlite(file) = store.reads() else {
+            panic!("no file");
+        };
+        let rows = plan.fetch_all(&file.readers).await.unwrap();
         let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
         let first = steps.first().unwrap();
         assert!(first.contains("INDEX recordings_expected"), "{steps:?}");

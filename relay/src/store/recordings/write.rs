@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Hold, NewRecording, Over, RecordingState, SeenSession, SignedVerdict, corrupt};
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::{RelayId, StoreError, Tx};
 
 const BEGIN: &str =
@@ -53,7 +54,7 @@ impl Tx {
         relay: RelayId,
         new: &NewRecording,
     ) -> Result<(), StoreError> {
-        let begin = new.session.bind(sqlx::query(BEGIN), relay);
+        let begin = new.session.bind(sql::query(BEGIN), relay);
         begin
             .bind(new.key.0.as_slice())
             .bind(packed(&new.seen.streams)?)
@@ -76,7 +77,7 @@ impl Tx {
         id: SessionId,
         seen: &SeenSession,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(SEEN).bind(id.0.as_slice());
+        let query = sql::query(SEEN).bind(id.0.as_slice());
         let query = query.bind(packed(&seen.streams)?);
         let query = query.bind(packed(&seen.control)?);
         let query = query.bind(stored(seen.booked)).bind(seen.forwards);
@@ -96,7 +97,7 @@ impl Tx {
         number: u32,
         seen: &SeenForward,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(FORWARD).bind(id.0.as_slice()).bind(number);
+        let query = sql::query(FORWARD).bind(id.0.as_slice()).bind(number);
         let query = query.bind(packed(seen)?);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
@@ -111,7 +112,7 @@ impl Tx {
         id: SessionId,
         why: &str,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
+        let query = sql::query(UNFOLLOWED).bind(id.0.as_slice()).bind(why);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -127,7 +128,7 @@ impl Tx {
         seen: &SeenSession,
         how: Over,
     ) -> Result<(), StoreError> {
-        sqlx::query(OVER)
+        sql::query(OVER)
             .bind(id.0.as_slice())
             .bind(packed(&seen.streams)?)
             .bind(packed(&seen.control)?)
@@ -155,7 +156,7 @@ impl Tx {
         now: Timestamp,
         expected: Timestamp,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(OVER_OTHERS).bind(relay.0.as_slice());
+        let query = sql::query(OVER_OTHERS).bind(relay.0.as_slice());
         let query = query.bind(now.0).bind(expected.0);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
@@ -172,11 +173,11 @@ impl Tx {
         reason: Option<&str>,
         verdict: Option<&SignedVerdict>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(STATE).bind(id.0.as_slice());
+        let query = sql::query(STATE).bind(id.0.as_slice());
         let query = query.bind(state.as_str()).bind(reason);
         query.execute(&mut *self.connection().await?).await?;
         if let Some(verdict) = verdict {
-            sqlx::query(VERDICT)
+            sql::query(VERDICT)
                 .bind(id.0.as_slice())
                 .bind(verdict.text.as_str())
                 .bind(verdict.signature.as_slice())
@@ -198,7 +199,7 @@ impl Tx {
         length: u64,
         hash: &SegmentLink,
     ) -> Result<(), StoreError> {
-        sqlx::query(SEGMENT)
+        sql::query(SEGMENT)
             .bind(id.0.as_slice())
             .bind(i64::from(segment))
             .bind(i64::try_from(length).unwrap_or(i64::MAX))
@@ -217,9 +218,7 @@ impl Tx {
         report: &SessionFinished,
     ) -> Result<(), StoreError> {
         let id = report.session.0;
-        let query = sqlx::query(REPORT)
-            .bind(id.as_slice())
-            .bind(packed(report)?);
+        let query = sql::query(REPORT).bind(id.as_slice()).bind(packed(report)?);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -234,7 +233,7 @@ impl Tx {
         bytes: u64,
     ) -> Result<(), StoreError> {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let query = sqlx::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
+        let query = sql::query(OFFERED).bind(id.0.as_slice()).bind(bytes);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
@@ -244,7 +243,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_removed(&mut self, id: SessionId) -> Result<bool, StoreError> {
-        let query = sqlx::query(REMOVE).bind(id.0.as_slice());
+        let query = sql::query(REMOVE).bind(id.0.as_slice());
         let removed = query
             .execute(&mut *self.connection().await?)
             .await?
@@ -265,7 +264,7 @@ impl Tx {
         id: SessionId,
         hold: &Hold,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(HOLD).bind(id.0.as_slice());
+        let query = sql::query(HOLD).bind(id.0.as_slice());
         let query = query.bind(hold.since.0);
         let query = query.bind(hold.by.as_ref().map(UserName::as_str));
         let query = query.bind(hold.reason.as_str());
@@ -285,7 +284,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn recording_released(&mut self, id: SessionId) -> Result<bool, StoreError> {
-        let query = sqlx::query(RELEASE).bind(id.0.as_slice());
+        let query = sql::query(RELEASE).bind(id.0.as_slice());
         let released = query
             .execute(&mut *self.connection().await?)
             .await?

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use holdfast_protocol::ids::{SessionId, UserName};
 
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::sessions::column;
 use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Traffic, Tx, UserId};
 
@@ -43,7 +44,7 @@ const LIVE: &str =
 
 /// Publishes one that began.
 pub(crate) async fn begin(tx: &mut Tx, relay: RelayId, row: &ConsoleRow) -> Result<(), StoreError> {
-    let begin = sqlx::query(BEGIN)
+    let begin = sql::query(BEGIN)
         .bind(row.id.0.as_slice())
         .bind(relay.0.as_slice())
         .bind(row.user.as_str())
@@ -59,7 +60,7 @@ pub(crate) async fn begin(tx: &mut Tx, relay: RelayId, row: &ConsoleRow) -> Resu
 
 /// Publishes what moved through one.
 pub(crate) async fn moved(tx: &mut Tx, id: SessionId, traffic: Traffic) -> Result<(), StoreError> {
-    let moved = sqlx::query(MOVE)
+    let moved = sql::query(MOVE)
         .bind(id.0.as_slice())
         .bind(traffic.active.0)
         .bind(column(traffic.bytes_in))
@@ -70,7 +71,7 @@ pub(crate) async fn moved(tx: &mut Tx, id: SessionId, traffic: Traffic) -> Resul
 
 /// Publishes the end of one.
 pub(crate) async fn end(tx: &mut Tx, id: SessionId) -> Result<(), StoreError> {
-    let end = sqlx::query(END).bind(id.0.as_slice());
+    let end = sql::query(END).bind(id.0.as_slice());
     end.execute(&mut *tx.connection().await?).await?;
     Ok(())
 }
@@ -84,7 +85,7 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<(RelayId, ConsoleRow)>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(LIVE)
+        let rows: Vec<Row> = sql::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .fetch_all(self.reads())
             .await?;

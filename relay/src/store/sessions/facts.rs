@@ -4,12 +4,10 @@
 use std::net::SocketAddr;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Login, SessionId, UserName};
-use sqlx::Sqlite;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
 
 use crate::clock::Timestamp;
 use crate::model::role::Ability;
+use crate::store::backend::sql::Statement;
 use crate::store::{RelayId, UserId};
 
 /// The facts about a session: user, device, time and kind.
@@ -43,11 +41,7 @@ pub(crate) struct SessionFacts {
 impl SessionFacts {
     /// Binds them to the first eleven places of a statement: `id, relay, user_name, device, device_name, login, kind,
     /// command, client, started, user_id`.
-    pub(crate) fn bind<'q>(
-        &self,
-        query: Query<'q, Sqlite, SqliteArguments>,
-        relay: RelayId,
-    ) -> Query<'q, Sqlite, SqliteArguments> {
+    pub(crate) fn bind(&self, query: Statement, relay: RelayId) -> Statement {
         query
             .bind(self.id.0.to_vec())
             .bind(relay.0.to_vec())

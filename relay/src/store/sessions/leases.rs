@@ -6,6 +6,7 @@ use holdfast_protocol::ids::UserName;
 
 use crate::clock::Timestamp;
 use crate::model::quota::{Full, Quota};
+use crate::store::backend::sql;
 use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Tx};
 
 /// One slot, held by a run of a relay under a number of its own.
@@ -40,7 +41,7 @@ const TAKE_WITHIN: &str = "INSERT INTO leases (relay, number, kind, user_name, t
         JOIN relays r ON r.id = l.relay
     WHERE l.user_name = $4 AND l.kind = $3
         AND (l.relay = $1 OR (r.stopped IS NULL AND r.heartbeat > $6))
-    LIMIT $7))";
+    LIMIT $7) AS taken)";
 const RELEASE: &str = "DELETE FROM leases WHERE relay = $1 AND number = $2";
 const IN_USE: &str = "SELECT l.kind, COUNT(*) FROM leases l JOIN relays r ON r.id = l.relay
     WHERE l.user_name = $1 AND r.stopped IS NULL AND r.heartbeat > $2 GROUP BY l.kind";
@@ -55,7 +56,7 @@ impl Store {
         user: &UserName,
         now: Timestamp,
     ) -> Result<InUse, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(IN_USE)
+        let rows: Vec<(String, i64)> = sql::query_as(IN_USE)
             .bind(user.as_str())
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .fetch_all(self.reads())
@@ -84,7 +85,7 @@ impl Tx {
     ) -> Result<Result<(), Full>, StoreError> {
         let max = limit.map(|max| i64::from(max.get()));
         let stale = now.before(RELAY_HEARTBEAT_STALE).0;
-        let take = sqlx::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
+        let take = sql::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
             .bind(lease.relay.0.as_slice())
             .bind(lease.number)
             .bind(word(lease.quota))
@@ -117,7 +118,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let numbers: Vec<i64> = numbers.into_iter().collect();
         for number in numbers {
-            let release = sqlx::query(RELEASE).bind(relay.0.as_slice()).bind(number);
+            let release = sql::query(RELEASE).bind(relay.0.as_slice()).bind(number);
             release.execute(&mut *self.connection().await?).await?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use holdfast_protocol::ids::SessionId;
 
 use super::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError, Tx};
 use crate::clock::Timestamp;
+use crate::store::backend::sql;
 use crate::store::sessions::console_streams::ConsoleRow;
 use crate::store::sessions::facts::{FactsRow, SessionFacts};
 
@@ -64,7 +65,7 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<(RelayId, SessionRow)>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(LIVE)
+        let rows: Vec<Row> = sql::query_as(LIVE)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
             .fetch_all(self.reads())
             .await?;
@@ -86,7 +87,7 @@ impl Tx {
         change: &BoardChange,
     ) -> Result<(), StoreError> {
         for row in &change.begun {
-            let begin = row.session.bind(sqlx::query(BEGIN), relay);
+            let begin = row.session.bind(sql::query(BEGIN), relay);
             begin
                 .bind(row.traffic.active.0)
                 .bind(column(row.traffic.bytes_in))
@@ -99,7 +100,7 @@ impl Tx {
         }
         for (id, traffic) in &change.moved {
             console_streams::moved(self, *id, *traffic).await?;
-            sqlx::query(MOVE)
+            sql::query(MOVE)
                 .bind(id.0.as_slice())
                 .bind(traffic.active.0)
                 .bind(column(traffic.bytes_in))
@@ -109,7 +110,7 @@ impl Tx {
         }
         for id in &change.ended {
             console_streams::end(self, *id).await?;
-            let end = sqlx::query(END).bind(id.0.as_slice());
+            let end = sql::query(END).bind(id.0.as_slice());
             end.execute(&mut *self.connection().await?).await?;
         }
         Ok(())

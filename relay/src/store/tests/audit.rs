@@ -25,8 +25,8 @@ async fn ids(bed: &Fixture, filter: &AuditFilter, limit: u32) -> Vec<i64> {
     }
 }
 
-async fn filled() -> Fixture {
-    let bed = Fixture::new().await;
+async fn filled(on: Backend) -> Fixture {
+    let bed = Fixture::new(on).await;
     let mut entries = Vec::new();
     for n in 0..20 {
         let kind = [EventKind::UserLogin, EventKind::SessionStart][n % 2];
@@ -44,9 +44,8 @@ async fn filled() -> Fixture {
     bed
 }
 
-#[tokio::test]
-async fn filters_return_rows_in_time_order_across_pages() {
-    let bed = filled().await;
+async fn filters_return_rows_in_time_order_across_pages(on: Backend) {
+    let bed = filled(on).await;
     let all = AuditFilter::default();
     let mut by_time: Vec<i64> = (1..=4).collect();
     by_time.push(21);
@@ -88,9 +87,8 @@ async fn filters_return_rows_in_time_order_across_pages() {
     );
 }
 
-#[tokio::test]
-async fn an_entry_comes_back_as_it_was_written() {
-    let bed = Fixture::new().await;
+async fn an_entry_comes_back_as_it_was_written(on: Backend) {
+    let bed = Fixture::new(on).await;
     let device = bed.join(1, Some("cam")).await;
     let event = Event::exec(b"a\xff\r\n\"\x1b")
         .user(Actor::by_key("alice", "SHA256:x").email(Some("alice@example.com")))
@@ -111,16 +109,14 @@ async fn an_entry_comes_back_as_it_was_written() {
     assert_eq!(read, [entry]);
 }
 
-#[tokio::test]
-async fn no_row_is_ever_changed_and_only_old_ones_go() {
-    let bed = filled().await;
+async fn no_row_is_ever_changed_and_only_old_ones_go(on: Backend) {
+    let bed = filled(on).await;
     for forbidden in [
         "UPDATE audit SET user_name = 'mallory' WHERE id = 1",
         "DELETE FROM audit WHERE id = 1",
         "DELETE FROM audit",
     ] {
-        let error = sqlx::query(forbidden).execute(&bed.store.durable).await;
-        let error = error.unwrap_err().to_string();
+        let error = bed.bed.raw(forbidden).await.unwrap_err().to_string();
         assert!(error.contains("append-only"), "{forbidden}: {error}");
     }
     let tell = |removed: AuditRemoved| {
@@ -155,18 +151,15 @@ async fn no_row_is_ever_changed_and_only_old_ones_go() {
             7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23
         ]
     );
-    let young = sqlx::query("DELETE FROM audit WHERE id = 20")
-        .execute(&bed.store.durable)
-        .await;
+    let young = bed.bed.raw("DELETE FROM audit WHERE id = 20").await;
     assert!(
         young.is_err(),
         "what retention did not name is safe from it too"
     );
 }
 
-#[tokio::test]
-async fn a_change_and_its_row_are_one_transaction() {
-    let bed = Fixture::new().await;
+async fn a_change_and_its_row_are_one_transaction(on: Backend) {
+    let bed = Fixture::new(on).await;
     let event = || Event::new(EventKind::AccessChanged).entry(None, T0);
     let alice = holdfast_protocol::ids::UserName::new("alice").unwrap();
     let key = UserKey {
@@ -206,8 +199,7 @@ async fn a_change_and_its_row_are_one_transaction() {
     assert_eq!(bed.store.audit_head().await.unwrap(), 1);
 
     // Where the row cannot be written, nothing is changed.
-    let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END";
-    sqlx::query(full).execute(&bed.store.durable).await.unwrap();
+    bed.bed.fail_inserts("audit").await;
     let mut tx = bed.store.begin(Durability::Disk).await.unwrap();
     tx.audit(event());
     assert!(tx.remove_user(&alice).await.unwrap());
@@ -216,9 +208,8 @@ async fn a_change_and_its_row_are_one_transaction() {
     assert_eq!(bed.store.audit_head().await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn enrolment_and_token_use_are_one_event_batch() {
-    let bed = Fixture::new().await;
+async fn enrolment_and_token_use_are_one_event_batch(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(1, &[]).await;
     let rows = [EventKind::TokenUsed, EventKind::DeviceEnrolled];
     let rows = rows.map(|kind| Event::new(kind).entry(None, T0));
@@ -245,3 +236,11 @@ async fn enrolment_and_token_use_are_one_event_batch() {
         assert_eq!(row.device.as_deref(), Some("cam"));
     }
 }
+
+on_both!(
+    filters_return_rows_in_time_order_across_pages,
+    an_entry_comes_back_as_it_was_written,
+    no_row_is_ever_changed_and_only_old_ones_go,
+    a_change_and_its_row_are_one_transaction,
+    enrolment_and_token_use_are_one_event_batch,
+);

@@ -35,9 +35,8 @@ fn key_id(of: Option<&str>, id: &str) -> RevokedThing {
     RevokedThing::KeyId { authority, id }
 }
 
-#[tokio::test]
-async fn an_authority_is_trusted_until_it_is_removed() {
-    let bed = Fixture::new().await;
+async fn an_authority_is_trusted_until_it_is_removed(on: Backend) {
+    let bed = Fixture::new(on).await;
     let (store, corp) = (&bed.store, authority("corp"));
     assert!(!store.policy().await.unwrap().has_authorities());
     let before = store.access_version().await.unwrap();
@@ -111,9 +110,8 @@ async fn an_authority_is_trusted_until_it_is_removed() {
     );
 }
 
-#[tokio::test]
-async fn there_are_so_many_authorities_and_no_more() {
-    let bed = Fixture::new().await;
+async fn there_are_so_many_authorities_and_no_more(on: Backend) {
+    let bed = Fixture::new(on).await;
     for n in 0..MAX_AUTHORITIES {
         bed.store
             .change(async |tx| tx.trust(&authority(&format!("ca{n}"))).await)
@@ -127,9 +125,8 @@ async fn there_are_so_many_authorities_and_no_more() {
     assert!(matches!(more, Err(AuthorityError::TooMany)));
 }
 
-#[tokio::test]
-async fn what_is_revoked_is_found_and_nothing_else() {
-    let bed = Fixture::new().await;
+async fn what_is_revoked_is_found_and_nothing_else(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let things = [
         key("SHA256:a"),
@@ -181,9 +178,8 @@ async fn what_is_revoked_is_found_and_nothing_else() {
     assert_eq!(listed, things);
 }
 
-#[tokio::test]
-async fn serial_zero_is_no_serial_number() {
-    let bed = Fixture::new().await;
+async fn serial_zero_is_no_serial_number(on: Backend) {
+    let bed = Fixture::new(on).await;
     bed.store
         .change(async |tx| tx.revoke(&[serials(None, 0..=u64::MAX)], false, T0).await)
         .await
@@ -194,9 +190,8 @@ async fn serial_zero_is_no_serial_number() {
     assert!(revoked(1));
 }
 
-#[tokio::test]
-async fn a_list_adds_unless_it_is_to_replace() {
-    let bed = Fixture::new().await;
+async fn a_list_adds_unless_it_is_to_replace(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let first = [key("SHA256:a"), key("SHA256:b"), serials(None, 5..=5)];
     store
@@ -241,9 +236,8 @@ async fn a_list_adds_unless_it_is_to_replace() {
     assert!(store.access_version().await.unwrap() > before);
 }
 
-#[tokio::test]
-async fn too_many_revocations_are_none() {
-    let bed = Fixture::new().await;
+async fn too_many_revocations_are_none(on: Backend) {
+    let bed = Fixture::new(on).await;
     let many: Vec<_> = (0..=MAX_REVOCATIONS as u64)
         .map(|n| serials(None, n..=n))
         .collect();
@@ -254,3 +248,12 @@ async fn too_many_revocations_are_none() {
     assert!(matches!(more, Err(RevocationError::TooMany)));
     assert_eq!(bed.store.revocations().await.unwrap(), []);
 }
+
+on_both!(
+    an_authority_is_trusted_until_it_is_removed,
+    there_are_so_many_authorities_and_no_more,
+    what_is_revoked_is_found_and_nothing_else,
+    serial_zero_is_no_serial_number,
+    a_list_adds_unless_it_is_to_replace,
+    too_many_revocations_are_none,
+);

@@ -52,9 +52,8 @@ async fn relay(bed: &Fixture, now: Timestamp) -> RelayId {
     relay
 }
 
-#[tokio::test]
-async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
-    let bed = Fixture::new().await;
+async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let network = crate::model::lock::network;
     let targets = [
@@ -104,9 +103,8 @@ async fn a_lock_comes_back_as_it_was_made_and_its_number_never_again() {
     );
 }
 
-#[tokio::test]
-async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
-    let bed = Fixture::new().await;
+async fn expired_locks_are_forgotten_and_the_others_are_bounded(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let soon = new_lock(LockTarget::User(user("alice")), Some(at(10)));
     store
@@ -132,9 +130,8 @@ async fn expired_locks_are_forgotten_and_the_others_are_bounded() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn live_sessions_are_those_of_living_relays() {
-    let bed = Fixture::new().await;
+async fn live_sessions_are_those_of_living_relays(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let (living, silent) = (relay(&bed, at(100)).await, relay(&bed, at(50)).await);
     let begun = |rows: &[u8]| BoardChange {
@@ -175,9 +172,8 @@ async fn live_sessions_are_those_of_living_relays() {
     assert_eq!(store.sessions(at(101)).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
-    let bed = Fixture::new().await;
+async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let (one, other) = (relay(&bed, T0).await, relay(&bed, T0).await);
     let begun = BoardChange {
@@ -218,9 +214,8 @@ async fn a_kill_goes_to_the_run_that_has_the_session_and_with_it() {
     );
 }
 
-#[tokio::test]
-async fn only_living_relays_are_waited_for() {
-    let bed = Fixture::new().await;
+async fn only_living_relays_are_waited_for(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let (one, two) = (relay(&bed, at(100)).await, relay(&bed, at(100)).await);
     // Dead, stopped, and from a clock that was set back since.
@@ -250,9 +245,8 @@ async fn only_living_relays_are_waited_for() {
     assert_eq!((behind(5).await, behind(6).await), (0, 1));
 }
 
-#[tokio::test]
-async fn console_stream_is_not_the_next_bearers_of_its_name() {
-    let bed = Fixture::new().await;
+async fn console_stream_is_not_the_next_bearers_of_its_name(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let run = relay(&bed, at(5)).await;
     let alice = user("alice");
@@ -298,3 +292,12 @@ async fn console_stream_is_not_the_next_bearers_of_its_name() {
     assert_ne!(first, second);
     assert_eq!(listed().await[0].1.user_id, None);
 }
+
+on_both!(
+    a_lock_comes_back_as_it_was_made_and_its_number_never_again,
+    expired_locks_are_forgotten_and_the_others_are_bounded,
+    live_sessions_are_those_of_living_relays,
+    a_kill_goes_to_the_run_that_has_the_session_and_with_it,
+    only_living_relays_are_waited_for,
+    console_stream_is_not_the_next_bearers_of_its_name,
+);

@@ -3,13 +3,12 @@
 use super::*;
 use crate::store::devices::changes::RevokedDevice;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
+async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses(on: Backend) {
     for uses in [1_u32, 3] {
-        let bed = Fixture::new().await;
+        let bed = Fixture::new(on).await;
         let secret = bed.token(uses, &[]).await;
         // Two handles on one file, as two processes have them.
-        let other = Store::open_existing(&bed.path()).await.unwrap();
+        let other = bed.beside().await;
         let mut joins = tokio::task::JoinSet::new();
         for key in 0..24 {
             let store = if key % 2 == 0 {
@@ -38,9 +37,8 @@ async fn of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses() {
     }
 }
 
-#[tokio::test]
-async fn tunnels_that_nothing_closed_are_left() {
-    let bed = Fixture::new().await;
+async fn tunnels_that_nothing_closed_are_left(on: Backend) {
+    let bed = Fixture::new(on).await;
     let relay = RelayId::random().unwrap();
     bed.store
         .change(async |tx| tx.relay_started(relay, at(0)).await)
@@ -117,9 +115,8 @@ async fn tunnels_that_nothing_closed_are_left() {
     assert_eq!(ids(&left(at(7)).await), [2]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_of_many_joins_for_a_name_wins() {
-    let bed = Fixture::new().await;
+async fn one_of_many_joins_for_a_name_wins(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(20, &[]).await;
     let mut joins = tokio::task::JoinSet::new();
     for key in 0..10 {
@@ -137,9 +134,8 @@ async fn one_of_many_joins_for_a_name_wins() {
     assert_eq!(bed.store.tokens().await.unwrap()[0].uses_left, 19);
 }
 
-#[tokio::test]
-async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
-    let bed = Fixture::new().await;
+async fn a_second_join_with_the_same_key_changes_and_uses_nothing(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(2, &[("role", "camera")]).await;
     let first = bed
         .store
@@ -164,9 +160,8 @@ async fn a_second_join_with_the_same_key_changes_and_uses_nothing() {
     );
 }
 
-#[tokio::test]
-async fn each_reason_against_a_join_has_its_own_answer() {
-    let bed = Fixture::new().await;
+async fn each_reason_against_a_join_has_its_own_answer(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(1, &[]).await;
     let refusal = async |enrolment| {
         bed.store
@@ -231,16 +226,15 @@ async fn each_reason_against_a_join_has_its_own_answer() {
             .await
             .is_ok()
     );
-    bed.store.durable.close().await;
+    bed.store.close().await;
     assert_eq!(
         refusal(enrolment(&fresh, 3, None)).await,
         Refusal::Unavailable
     );
 }
 
-#[tokio::test]
-async fn the_tokens_labels_win_and_too_many_are_refused() {
-    let bed = Fixture::new().await;
+async fn the_tokens_labels_win_and_too_many_are_refused(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(5, &[("role", "camera"), ("site", "lab")]).await;
     let own = label_map(&[("role", "admin-box"), ("colour", "red")]);
     let mine = Enrolment {
@@ -282,9 +276,8 @@ async fn the_tokens_labels_win_and_too_many_are_refused() {
     );
 }
 
-#[tokio::test]
-async fn a_device_without_a_wish_is_named_after_its_identifier() {
-    let bed = Fixture::new().await;
+async fn a_device_without_a_wish_is_named_after_its_identifier(on: Backend) {
+    let bed = Fixture::new(on).await;
     let device = bed.join(1, None).await;
     let digits = device.id.to_string();
     assert_eq!(device.name.as_str(), format!("device-{}", &digits[..8]));
@@ -299,9 +292,8 @@ async fn a_device_without_a_wish_is_named_after_its_identifier() {
     assert_eq!(bed.store.device(DeviceId([0; 16])).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn leftover_token_is_removed_with_its_device() {
-    let bed = Fixture::new().await;
+async fn leftover_token_is_removed_with_its_device(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(3, &[]).await;
     for key in 1..=2 {
         let wanted = format!("cam-{key}");
@@ -356,9 +348,8 @@ async fn leftover_token_is_removed_with_its_device() {
     ));
 }
 
-#[tokio::test]
-async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
-    let bed = Fixture::new().await;
+async fn a_revoked_device_stays_revoked_and_its_name_is_free(on: Backend) {
+    let bed = Fixture::new(on).await;
     let old = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
@@ -419,9 +410,8 @@ async fn a_revoked_device_stays_revoked_and_its_name_is_free() {
     assert_eq!(found.id, new.id, "the last that had the name");
 }
 
-#[tokio::test]
-async fn renaming_keeps_names_unique() {
-    let bed = Fixture::new().await;
+async fn renaming_keeps_names_unique(on: Backend) {
+    let bed = Fixture::new(on).await;
     let cam = bed.join(1, Some("cam")).await;
     bed.join(2, Some("node")).await;
     let rename = async |old, new| {
@@ -443,9 +433,8 @@ async fn renaming_keeps_names_unique() {
     assert_eq!(found.unwrap().id, cam.id);
 }
 
-#[tokio::test]
-async fn labels_are_set_and_removed_within_the_bound() {
-    let bed = Fixture::new().await;
+async fn labels_are_set_and_removed_within_the_bound(on: Backend) {
+    let bed = Fixture::new(on).await;
     bed.join(1, Some("cam")).await;
     let cam = name("cam");
     let key = |text: &str| LabelKey::new(text).unwrap();
@@ -474,9 +463,8 @@ async fn labels_are_set_and_removed_within_the_bound() {
     assert!(matches!(unknown, Err(LabelError::Unknown(_))));
 }
 
-#[tokio::test]
-async fn generations_grow_and_old_tunnels_close_only_themselves() {
-    let bed = Fixture::new().await;
+async fn generations_grow_and_old_tunnels_close_only_themselves(on: Backend) {
+    let bed = Fixture::new(on).await;
     let device = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
@@ -537,9 +525,8 @@ async fn generations_grow_and_old_tunnels_close_only_themselves() {
     assert!(open(at(5)).await > third_at_2);
 }
 
-#[tokio::test]
-async fn a_generation_outgrows_one_that_was_lost() {
-    let bed = Fixture::new().await;
+async fn a_generation_outgrows_one_that_was_lost(on: Backend) {
+    let bed = Fixture::new(on).await;
     let device = bed.join(1, None).await;
     let relay = RelayId::random().unwrap();
     let open = async |now| {
@@ -552,16 +539,12 @@ async fn a_generation_outgrows_one_that_was_lost() {
     };
     let lost = open(at(1)).await.unwrap();
     // What a power cut, or a database from yesterday's backup, does.
-    sqlx::query("DELETE FROM tunnels")
-        .execute(&bed.store.durable)
-        .await
-        .unwrap();
+    bed.raw("DELETE FROM tunnels").await;
     assert!(open(at(2)).await.unwrap() > lost);
 }
 
-#[tokio::test]
-async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
-    let bed = Fixture::new().await;
+async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat(on: Backend) {
+    let bed = Fixture::new(on).await;
     let device = bed.join(1, Some("cam")).await;
     let presence = async |now| bed.store.devices(now).await.unwrap()[0].presence;
     let never = presence(at(0)).await;
@@ -647,9 +630,8 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat() {
     );
 }
 
-#[tokio::test]
-async fn a_thousand_devices_are_heard_in_one_transaction() {
-    let bed = Fixture::new().await;
+async fn a_thousand_devices_are_heard_in_one_transaction(on: Backend) {
+    let bed = Fixture::new(on).await;
     let secret = bed.token(1000, &[]).await;
     let relay = RelayId::random().unwrap();
     bed.store
@@ -699,3 +681,24 @@ async fn a_thousand_devices_are_heard_in_one_transaction() {
     assert!(devices.iter().all(|d| d.presence.address == Some(address)));
     assert!(devices.is_sorted_by_key(|d| d.name.clone()));
 }
+
+on_both!(
+    tunnels_that_nothing_closed_are_left,
+    a_second_join_with_the_same_key_changes_and_uses_nothing,
+    each_reason_against_a_join_has_its_own_answer,
+    the_tokens_labels_win_and_too_many_are_refused,
+    a_device_without_a_wish_is_named_after_its_identifier,
+    leftover_token_is_removed_with_its_device,
+    a_revoked_device_stays_revoked_and_its_name_is_free,
+    renaming_keeps_names_unique,
+    labels_are_set_and_removed_within_the_bound,
+    generations_grow_and_old_tunnels_close_only_themselves,
+    a_generation_outgrows_one_that_was_lost,
+    presence_is_judged_by_tunnel_keepalive_and_heartbeat,
+    a_thousand_devices_are_heard_in_one_transaction,
+);
+
+on_both!(threads:
+    of_many_joins_on_a_token_exactly_as_many_win_as_it_has_uses,
+    one_of_many_joins_for_a_name_wins,
+);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Fixture;
+use super::{Backend, Fixture, on_both};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::state::KeyFingerprint;
@@ -21,9 +21,8 @@ fn key(name: &'static str, fingerprint: &str) -> KeyFingerprint {
     }
 }
 
-#[tokio::test]
-async fn first_keys_are_noted_and_others_are_refused() {
-    let bed = Fixture::new().await;
+async fn first_keys_are_noted_and_others_are_refused(on: Backend) {
+    let bed = Fixture::new(on).await;
     let first = [key("tunnel.key", "aa"), key("ssh_ca", "SHA256:b")];
     bed.store.check_keys(&first).await.unwrap();
     bed.store
@@ -81,9 +80,8 @@ async fn first_keys_are_noted_and_others_are_refused() {
     assert!(bed.store.check_keys(&first).await.is_err());
 }
 
-#[tokio::test]
-async fn recording_key_of_an_earlier_version_is_known_from_the_roster() {
-    let bed = Fixture::new().await;
+async fn recording_key_of_an_earlier_version_is_known_from_the_roster(on: Backend) {
+    let bed = Fixture::new(on).await;
     bed.store
         .change(async |tx| tx.meta_set(ROSTER, "3 a:1 abcd").await)
         .await
@@ -107,3 +105,8 @@ async fn recording_key_of_an_earlier_version_is_known_from_the_roster() {
         .await
         .unwrap();
 }
+
+on_both!(
+    first_keys_are_noted_and_others_are_refused,
+    recording_key_of_an_earlier_version_is_known_from_the_roster,
+);

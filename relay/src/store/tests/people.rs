@@ -29,9 +29,8 @@ fn new(keys: &[UserKey], names: &[&str]) -> NewUser {
     }
 }
 
-#[tokio::test]
-async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
-    let bed = Fixture::new().await;
+async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let alice = user("alice");
     let did = store
@@ -92,9 +91,8 @@ async fn a_user_is_found_by_any_of_the_keys_until_it_is_removed() {
     assert_eq!((rows[0].keys.len(), rows[0].user.roles.len()), (1, 0));
 }
 
-#[tokio::test]
-async fn adding_a_user_twice_changes_nothing() {
-    let bed = Fixture::new().await;
+async fn adding_a_user_twice_changes_nothing(on: Backend) {
+    let bed = Fixture::new(on).await;
     let (store, alice) = (&bed.store, user("alice"));
     store
         .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
@@ -145,9 +143,8 @@ async fn adding_a_user_twice_changes_nothing() {
     );
 }
 
-#[tokio::test]
-async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
-    let bed = Fixture::new().await;
+async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing(on: Backend) {
+    let bed = Fixture::new(on).await;
     let (store, alice, bob) = (&bed.store, user("alice"), user("bob"));
     store
         .change(async |tx| tx.add_user(&alice, &new(&[key("a")], &[]), T0).await)
@@ -191,7 +188,7 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing() {
 
 #[tokio::test]
 async fn the_secret_of_a_token_is_nowhere_in_the_files() {
-    let bed = Fixture::new().await;
+    let bed = Fixture::new(Backend::Sqlite).await;
     let token = NewToken {
         uses: 2,
         ttl: HOUR,
@@ -208,7 +205,7 @@ async fn the_secret_of_a_token_is_nowhere_in_the_files() {
         (id.as_str(), 2, 2)
     );
     assert_eq!((row.created, row.expires), (T0, at(3600)));
-    for entry in std::fs::read_dir(bed.dir.path()).unwrap() {
+    for entry in std::fs::read_dir(bed.bed.dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(!bytes.windows(20).any(|window| window == secret.0));
     }
@@ -231,9 +228,8 @@ async fn the_secret_of_a_token_is_nowhere_in_the_files() {
     assert!(matches!(join, Err(EnrolError::TokenUnknown)));
 }
 
-#[tokio::test]
-async fn tokens_that_are_long_over_are_forgotten() {
-    let bed = Fixture::new().await;
+async fn tokens_that_are_long_over_are_forgotten(on: Backend) {
+    let bed = Fixture::new(on).await;
     bed.token(1, &[]).await;
     let later = |days: u64| at(days * 86_400);
     let token = || NewToken {
@@ -252,3 +248,10 @@ async fn tokens_that_are_long_over_are_forgotten() {
         .unwrap();
     assert_eq!(bed.store.tokens().await.unwrap().len(), 2);
 }
+
+on_both!(
+    a_user_is_found_by_any_of_the_keys_until_it_is_removed,
+    adding_a_user_twice_changes_nothing,
+    a_key_belongs_to_one_user_and_a_clash_changes_nothing,
+    tokens_that_are_long_over_are_forgotten,
+);

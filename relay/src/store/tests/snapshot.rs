@@ -43,16 +43,15 @@ fn lock() -> NewLock {
 /// Checks that the shared snapshot is what a process that starts now reads, and returns its version.
 async fn assert_is_new(bed: &Fixture, change: &str) -> i64 {
     let shared = bed.store.policy().await.unwrap();
-    let other = Store::open_existing(&bed.path()).await.unwrap();
+    let other = bed.beside().await;
     let anew = other.policy().await.unwrap();
     other.close().await;
     assert_eq!(shared, anew, "after {change}");
     shared.version
 }
 
-#[tokio::test]
-async fn snapshot_is_new_after_every_change() {
-    let bed = Fixture::new().await;
+async fn snapshot_is_new_after_every_change(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let mut version = assert_is_new(&bed, "nothing").await;
     let user = NewUser {
@@ -101,11 +100,10 @@ async fn snapshot_is_new_after_every_change() {
     assert!(version > 1);
 }
 
-#[tokio::test]
-async fn snapshot_is_read_once_per_version() {
-    let bed = Fixture::new().await;
+async fn snapshot_is_read_once_per_version(on: Backend) {
+    let bed = Fixture::new(on).await;
     bed.join(1, Some("cam")).await;
-    let other = Store::open_existing(&bed.path()).await.unwrap();
+    let other = bed.beside().await;
     let before = bed.store.policy().await.unwrap();
     let counted = bed.store.selects();
     for _ in 0..10 {
@@ -136,10 +134,9 @@ async fn snapshot_is_read_once_per_version() {
     assert_eq!(bed.store.selects(), counted);
 }
 
-#[tokio::test]
-async fn a_recent_snapshot_is_used_only_within_its_age() {
-    let bed = Fixture::new().await;
-    let other = Store::open_existing(&bed.path()).await.unwrap();
+async fn a_recent_snapshot_is_used_only_within_its_age(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let other = bed.beside().await;
     assert!(bed.store.newest_policy().is_none());
     let before = bed.store.policy().await.unwrap();
     other
@@ -156,9 +153,8 @@ async fn a_recent_snapshot_is_used_only_within_its_age() {
     assert_eq!(bed.store.newest_policy(), Some(now));
 }
 
-#[tokio::test]
-async fn a_damaged_role_stops_only_its_holders() {
-    let bed = Fixture::new().await;
+async fn a_damaged_role_stops_only_its_holders(on: Backend) {
+    let bed = Fixture::new(on).await;
     let store = &bed.store;
     let policy = Policy {
         roles: vec![role("tech", "allow = { abilities = ['review'] }")],
@@ -179,8 +175,8 @@ async fn a_damaged_role_stops_only_its_holders() {
             .await
             .unwrap();
     }
-    let damage = sqlx::query("UPDATE roles SET body = 'x' WHERE name = 'tech'");
-    damage.execute(&store.durable).await.unwrap();
+    bed.raw("UPDATE roles SET body = 'x' WHERE name = 'tech'")
+        .await;
     let policy = store.policy().await.unwrap();
     assert!(policy.subject(&alice()).is_err());
     let subject = policy.subject(&bob).unwrap().unwrap();
@@ -188,3 +184,10 @@ async fn a_damaged_role_stops_only_its_holders() {
     let carol = UserName::new("carol").unwrap();
     assert_eq!(policy.subject(&carol), Ok(None));
 }
+
+on_both!(
+    snapshot_is_new_after_every_change,
+    snapshot_is_read_once_per_version,
+    a_recent_snapshot_is_used_only_within_its_age,
+    a_damaged_role_stops_only_its_holders,
+);

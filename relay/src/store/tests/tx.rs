@@ -19,9 +19,8 @@ async fn is_set(bed: &Fixture, key: &str) -> bool {
     bed.store.meta_get(key).await.unwrap().is_some()
 }
 
-#[tokio::test]
-async fn transaction_held_too_long_gives_up_its_turn() {
-    let bed = Fixture::new().await;
+async fn transaction_held_too_long_gives_up_its_turn(on: Backend) {
+    let bed = Fixture::new(on).await;
     let mut held = bed.store.begin(Durability::Disk).await.unwrap();
     set(&mut held, "in time").await;
     held.commit().await.unwrap();
@@ -50,10 +49,9 @@ async fn transaction_held_too_long_gives_up_its_turn() {
     }
 }
 
-#[tokio::test]
-async fn transaction_that_goes_on_keeps_its_turn() {
+async fn transaction_that_goes_on_keeps_its_turn(on: Backend) {
     // A list of 65,536 revocations is one change.
-    let bed = Fixture::new().await;
+    let bed = Fixture::new(on).await;
     let timeout = Duration::from_secs(1);
     let store = Store {
         tx_timeout: timeout,
@@ -70,13 +68,16 @@ async fn transaction_that_goes_on_keeps_its_turn() {
 
 #[tokio::test]
 async fn expired_transaction_leaves_its_commit_group_whole() {
-    let bed = Fixture::new().await;
+    let bed = Fixture::new(Backend::Sqlite).await;
     let mut first = bed.store.begin(Durability::Disk).await.unwrap();
     set(&mut first, "first").await;
     let store = impatient(&bed);
     let held = tokio::spawn(async move { store.begin(Durability::Disk).await.unwrap() });
     // The first one finds the other waiting, and leaves the transaction open for it.
-    bed.store.turns.until_waiting(1).await;
+    let Db::Sqlite(file) = &bed.store.db else {
+        panic!("no file");
+    };
+    file.turns.until_waiting(1).await;
     let committed = tokio::spawn(first.commit());
     let mut held = held.await.unwrap();
     let _ = held.meta_set("held", "x").await;
@@ -86,3 +87,8 @@ async fn expired_transaction_leaves_its_commit_group_whole() {
     assert!(is_set(&bed, "first").await);
     assert!(!is_set(&bed, "held").await);
 }
+
+on_both!(
+    transaction_held_too_long_gives_up_its_turn,
+    transaction_that_goes_on_keeps_its_turn,
+);

@@ -169,19 +169,25 @@ fn report(args: &Args, findings: &[Finding]) -> Result<Done, Failure> {
 async fn database(store: &Store) -> Vec<Finding> {
     const CHECK: &str = "database";
     let looked = async {
-        Ok::<_, crate::store::StoreError>((store.faults().await?, store.version().await?))
+        let (faults, version) = (store.faults().await?, store.version().await?);
+        Ok::<_, crate::store::StoreError>((faults, version, store.server_version().await?))
     };
     match looked.await {
-        Err(error) => vec![Finding::problem(
-            CHECK,
-            error.to_string(),
-            "restore it from a backup if it stays so",
-        )],
-        Ok((faults, version)) if faults.is_empty() => {
-            let message = format!("whole, tables of version {version}");
+        Err(error) => {
+            let fault = error.fault();
+            let fault = fault.or_remedy("restore it from a backup if it stays so");
+            let remedy = fault.remedy.unwrap_or_default();
+            vec![Finding::problem(CHECK, fault.found, remedy)]
+        }
+        Ok((faults, version, server)) if faults.is_empty() => {
+            let state = match server {
+                Some(server) => format!("PostgreSQL {server} answers"),
+                None => "whole".to_owned(),
+            };
+            let message = format!("{state}, tables of version {version}");
             vec![Finding::ok(CHECK, message)]
         }
-        Ok((faults, _)) => {
+        Ok((faults, _, _)) => {
             let found = |fault: &String| Finding::problem(CHECK, fault, "restore it from a backup");
             faults.iter().map(found).collect()
         }

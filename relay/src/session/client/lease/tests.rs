@@ -1,25 +1,22 @@
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::*;
 use crate::clock;
 use crate::store::sessions::leases::InUse;
+use crate::store::tests::database::{Backend, TestDatabase, on_both};
 
 /// A store with a relay that lives, and its slots.
 struct Fixture {
     leases: Arc<Leases>,
     store: Store,
     alice: UserName,
-    dir: TempDir,
+    database: TestDatabase,
 }
 
 impl Fixture {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("relay.db");
-        std::fs::File::create(&path).unwrap();
-        let store = Store::open(&path).await.unwrap();
+    async fn new(on: Backend) -> Self {
+        let database = TestDatabase::new(on);
+        let store = database.open().await;
         let relay = RelayId::random().unwrap();
         store
             .change(async |tx| tx.relay_started(relay, Timestamp::now()).await)
@@ -32,7 +29,7 @@ impl Fixture {
             leases,
             store,
             alice,
-            dir,
+            database,
         }
     }
 
@@ -58,9 +55,8 @@ impl Fixture {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_at_once_at_a_limit_of_three_give_three() {
-    let fixture = Arc::new(Fixture::new().await);
+async fn fifty_at_once_at_a_limit_of_three_give_three(on: Backend) {
+    let fixture = Arc::new(Fixture::new(on).await);
     let takes: Vec<_> = (0..50)
         .map(|_| {
             let fixture = fixture.clone();
@@ -81,9 +77,8 @@ async fn fifty_at_once_at_a_limit_of_three_give_three() {
     fixture.settle(0).await;
 }
 
-#[tokio::test]
-async fn a_slot_is_free_when_its_release_returns() {
-    let fixture = Fixture::new().await;
+async fn a_slot_is_free_when_its_release_returns(on: Backend) {
+    let fixture = Fixture::new(on).await;
     for _ in 0..20 {
         let lease = fixture.take(1).await.unwrap();
         lease.release().await;
@@ -91,9 +86,8 @@ async fn a_slot_is_free_when_its_release_returns() {
     }
 }
 
-#[tokio::test]
-async fn user_at_limit_waits_for_a_released_slot() {
-    let fixture = Fixture::new().await;
+async fn user_at_limit_waits_for_a_released_slot(on: Backend) {
+    let fixture = Fixture::new(on).await;
     let lease = fixture.take(1).await.unwrap();
     let began = clock::instant();
     let (second, ()) = tokio::join!(fixture.take(1), async {
@@ -110,9 +104,8 @@ async fn user_at_limit_waits_for_a_released_slot() {
     fixture.settle(0).await;
 }
 
-#[tokio::test]
-async fn a_panic_gives_the_slot_back() {
-    let fixture = Fixture::new().await;
+async fn a_panic_gives_the_slot_back(on: Backend) {
+    let fixture = Fixture::new(on).await;
     let lease = fixture.take(1).await.unwrap();
     let task = tokio::spawn(async move {
         let _held = lease;
@@ -122,18 +115,16 @@ async fn a_panic_gives_the_slot_back() {
     fixture.settle(0).await;
 }
 
-#[tokio::test]
-async fn who_is_dropped_while_taking_holds_nothing() {
-    let fixture = Fixture::new().await;
+async fn who_is_dropped_while_taking_holds_nothing(on: Backend) {
+    let fixture = Fixture::new(on).await;
     for micros in [0, 50, 100, 200, 400, 800, 1_600, 3_200] {
         let _ = timeout(Duration::from_micros(micros), fixture.take(0)).await;
     }
     fixture.settle(0).await;
 }
 
-#[tokio::test]
-async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
-    let fixture = Fixture::new().await;
+async fn a_lowered_limit_ends_nothing_and_admits_nothing_more(on: Backend) {
+    let fixture = Fixture::new(on).await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(fixture.take(4).await.unwrap());
@@ -149,9 +140,8 @@ async fn a_lowered_limit_ends_nothing_and_admits_nothing_more() {
 }
 
 /// Covers two relays on one store: a slot counts for the other as long as its holder's heart beats.
-#[tokio::test]
-async fn a_slot_of_another_run_counts_while_its_heart_beats() {
-    let fixture = Fixture::new().await;
+async fn a_slot_of_another_run_counts_while_its_heart_beats(on: Backend) {
+    let fixture = Fixture::new(on).await;
     let held = fixture.take(1).await.unwrap();
     let (other, now) = (RelayId::random().unwrap(), Timestamp::now());
     fixture
@@ -179,9 +169,8 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats() {
     drop(held);
 }
 
-#[tokio::test]
-async fn slots_end_with_the_run_that_took_them() {
-    let fixture = Fixture::new().await;
+async fn slots_end_with_the_run_that_took_them(on: Backend) {
+    let fixture = Fixture::new(on).await;
     let held = fixture.take(0).await.unwrap();
     assert_eq!(fixture.in_use().await, 1);
     // A run whose heart stopped counts no more, for others.
@@ -200,5 +189,19 @@ async fn slots_end_with_the_run_that_took_them() {
         .await
         .unwrap();
     assert_eq!(fixture.in_use().await, 0);
-    drop((held, fixture.dir));
+    drop((held, fixture.database));
 }
+
+on_both!(
+    a_slot_is_free_when_its_release_returns,
+    user_at_limit_waits_for_a_released_slot,
+    a_panic_gives_the_slot_back,
+    who_is_dropped_while_taking_holds_nothing,
+    a_lowered_limit_ends_nothing_and_admits_nothing_more,
+    a_slot_of_another_run_counts_while_its_heart_beats,
+    slots_end_with_the_run_that_took_them,
+);
+
+on_both!(threads:
+    fifty_at_once_at_a_limit_of_three_give_three,
+);

@@ -7,7 +7,6 @@ mod plan;
 use std::collections::BTreeMap;
 
 use holdfast_protocol::ids::UserName;
-use sqlx::SqliteConnection;
 use thiserror::Error;
 
 use super::roles::holders_text;
@@ -18,6 +17,8 @@ use crate::model::presets;
 use crate::model::role::Ability;
 use crate::model::role::{Role, RoleName};
 use crate::model::user::Subject;
+use crate::store::backend::connection::StoreConnection;
+use crate::store::backend::sql;
 use crate::store::limits::MAX_AUDIT_TEXT;
 use crate::store::meta::AccessPart;
 use crate::store::{StoreError, Tx, UserKey};
@@ -177,7 +178,7 @@ impl Tx {
             put_roles(&mut connection, &before, &after, now).await?;
             put_users(&mut connection, &before, &after, now).await
         };
-        written.await.map_err(StoreError::from)?;
+        written.await?;
         drop(connection);
         self.access_changed(AccessPart::People).await?;
         note_changes(self, &changes);
@@ -226,14 +227,14 @@ async fn snapshot(tx: &mut Tx) -> Result<Snapshot, StoreError> {
 }
 
 async fn put_roles(
-    to: &mut SqliteConnection,
+    to: &mut StoreConnection,
     before: &Snapshot,
     after: &Snapshot,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     for name in before.roles.keys() {
         if !after.roles.contains_key(name) {
-            let remove = sqlx::query(REMOVE_ROLE).bind(name.as_str());
+            let remove = sql::query(REMOVE_ROLE).bind(name.as_str());
             remove.execute(&mut *to).await?;
         }
     }
@@ -243,7 +244,7 @@ async fn put_roles(
         }
         // A form of texts, numbers and lists always encodes.
         let body = serde_json::to_string(&RoleForm::of(role)).unwrap_or_default();
-        let put = sqlx::query(PUT_ROLE)
+        let put = sql::query(PUT_ROLE)
             .bind(name.as_str())
             .bind(body)
             .bind(now.0);
@@ -253,14 +254,14 @@ async fn put_roles(
 }
 
 async fn put_users(
-    to: &mut SqliteConnection,
+    to: &mut StoreConnection,
     before: &Snapshot,
     after: &Snapshot,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     for name in before.users.keys() {
         if !after.users.contains_key(name) {
-            let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
+            let remove = sql::query(REMOVE_USER).bind(name.as_str());
             remove.execute(&mut *to).await?;
         }
     }
@@ -272,14 +273,14 @@ async fn put_users(
     // First everything goes, then everything comes: a key may move from one user to another.
     for (name, _) in &changed {
         for sql in CLEAR {
-            sqlx::query(sql)
+            sql::query(sql)
                 .bind(name.as_str())
                 .execute(&mut *to)
                 .await?;
         }
     }
     for (name, state) in changed {
-        let put = sqlx::query(PUT_USER)
+        let put = sql::query(PUT_USER)
             .bind(name.as_str())
             .bind(now.0)
             .bind(state.disabled)
@@ -291,19 +292,19 @@ async fn put_users(
 }
 
 async fn put_lists(
-    to: &mut SqliteConnection,
+    to: &mut StoreConnection,
     name: &UserName,
     state: &UserState,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     for (sql, texts) in [(ADD_ROLE, &state.roles), (ADD_PRINCIPAL, &state.principals)] {
         for text in texts {
-            let add = sqlx::query(sql).bind(name.as_str()).bind(text);
+            let add = sql::query(sql).bind(name.as_str()).bind(text);
             add.execute(&mut *to).await?;
         }
     }
     for (place, key) in (0_i64..).zip(&state.keys) {
-        let add = sqlx::query(ADD_KEY)
+        let add = sql::query(ADD_KEY)
             .bind(&key.fingerprint)
             .bind(name.as_str())
             .bind(&key.public_key)

@@ -5,6 +5,7 @@ use holdfast_protocol::ids::UserName;
 use super::KeyError;
 use crate::clock::Timestamp;
 use crate::store::access::roles;
+use crate::store::backend::sql;
 use crate::store::limits::{MAX_PRINCIPALS_OF_USER, MAX_ROLES_OF_USER};
 use crate::store::{Tx, UserKey};
 
@@ -28,7 +29,7 @@ pub(crate) async fn insert_roles(
         if !roles::exists(tx, role).await? {
             return Err(KeyError::UnknownRole(role.clone()));
         }
-        let add = sqlx::query(ADD_ROLE).bind(name.as_str()).bind(role);
+        let add = sql::query(ADD_ROLE).bind(name.as_str()).bind(role);
         added += usize::from(
             add.execute(&mut *tx.connection().await?)
                 .await?
@@ -47,7 +48,7 @@ pub(crate) async fn insert_principals(
 ) -> Result<usize, KeyError> {
     let mut added = 0;
     for principal in principals {
-        let owner = sqlx::query_scalar(PRINCIPAL_OWNER).bind(principal);
+        let owner = sql::query_scalar(PRINCIPAL_OWNER).bind(principal);
         let owner: Option<String> = owner.fetch_optional(&mut *tx.connection().await?).await?;
         match owner {
             Some(owner) if owner == name.as_str() => continue,
@@ -57,7 +58,7 @@ pub(crate) async fn insert_principals(
             }
             None => {}
         }
-        let add = sqlx::query(ADD_PRINCIPAL)
+        let add = sql::query(ADD_PRINCIPAL)
             .bind(name.as_str())
             .bind(principal);
         add.execute(&mut *tx.connection().await?).await?;
@@ -75,7 +76,7 @@ async fn at_most(
     what: &'static str,
     most: usize,
 ) -> Result<(), KeyError> {
-    let found = sqlx::query_scalar(count).bind(name.as_str());
+    let found = sql::query_scalar(count).bind(name.as_str());
     let found: i64 = found.fetch_one(&mut *tx.connection().await?).await?;
     match usize::try_from(found).is_ok_and(|found| found <= most) {
         true => Ok(()),
@@ -98,7 +99,7 @@ pub(crate) async fn insert_keys(
     tx.fact("keys", fingerprints);
     let mut added = 0;
     for key in keys {
-        let owner = sqlx::query_scalar(OWNER).bind(&key.fingerprint);
+        let owner = sql::query_scalar(OWNER).bind(&key.fingerprint);
         let owner: Option<String> = owner.fetch_optional(&mut *tx.connection().await?).await?;
         match owner {
             Some(owner) if owner == name.as_str() => continue,
@@ -108,7 +109,7 @@ pub(crate) async fn insert_keys(
             }
             None => {}
         }
-        sqlx::query(ADD_KEY)
+        sql::query(ADD_KEY)
             .bind(&key.fingerprint)
             .bind(name.as_str())
             .bind(&key.public_key)

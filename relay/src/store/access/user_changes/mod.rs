@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::model::role::RoleName;
+use crate::store::backend::sql;
 use crate::store::meta::AccessPart;
 use crate::store::{StoreError, Tx, UserKey};
 use lists::{insert_keys, insert_principals, insert_roles};
@@ -106,19 +107,13 @@ pub(crate) enum KeyError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for KeyError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 const BY_NAME: &str = "SELECT name FROM users WHERE name = $1";
 const ADD_USER: &str = "INSERT INTO users (name, created) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const REMOVE_ROLE: &str = "DELETE FROM user_roles WHERE user_name = $1 AND role = $2";
 const REMOVE_KEY: &str = "DELETE FROM user_keys WHERE user_name = $1 AND fingerprint = $2";
 const REMOVE_PRINCIPAL: &str =
     "DELETE FROM user_principals WHERE user_name = $1 AND principal = $2";
-const SET_EMAIL: &str = "UPDATE users SET email = $2 WHERE name = $1 AND email IS NOT $2";
+const SET_EMAIL: &str = "UPDATE users SET email = $2 WHERE name = $1 AND email IS DISTINCT FROM $2";
 const SET_DISABLED: &str = "UPDATE users SET disabled = $2 WHERE name = $1 AND disabled <> $2";
 const REMOVE_USER: &str = "DELETE FROM users WHERE name = $1";
 
@@ -134,7 +129,7 @@ impl Tx {
         user: &NewUser,
         now: Timestamp,
     ) -> Result<AddedUser, KeyError> {
-        let add = sqlx::query(ADD_USER).bind(name.as_str()).bind(now.0);
+        let add = sql::query(ADD_USER).bind(name.as_str()).bind(now.0);
         let new_user = add
             .execute(&mut *self.connection().await?)
             .await?
@@ -292,7 +287,7 @@ impl Tx {
         disabled: bool,
     ) -> Result<bool, KeyError> {
         self.user_changes(name).await?;
-        let set = sqlx::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
+        let set = sql::query(SET_DISABLED).bind(name.as_str()).bind(disabled);
         let changed = set
             .execute(&mut *self.connection().await?)
             .await?
@@ -309,7 +304,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn remove_user(&mut self, name: &UserName) -> Result<bool, StoreError> {
-        let remove = sqlx::query(REMOVE_USER).bind(name.as_str());
+        let remove = sql::query(REMOVE_USER).bind(name.as_str());
         let removed = remove
             .execute(&mut *self.connection().await?)
             .await?
@@ -324,8 +319,8 @@ impl Tx {
 
     /// Notes a change of a user who must exist.
     async fn user_changes(&mut self, name: &UserName) -> Result<(), KeyError> {
-        let user = sqlx::query(BY_NAME).bind(name.as_str());
-        let user = user.fetch_optional(&mut *self.connection().await?).await?;
+        let user = sql::query_scalar(BY_NAME).bind(name.as_str());
+        let user: Option<String> = user.fetch_optional(&mut *self.connection().await?).await?;
         if user.is_none() {
             return Err(KeyError::UnknownUser(name.clone()));
         }
@@ -348,7 +343,7 @@ async fn delete(
     name: &UserName,
     thing: &str,
 ) -> Result<bool, KeyError> {
-    let remove = sqlx::query(sql).bind(name.as_str()).bind(thing);
+    let remove = sql::query(sql).bind(name.as_str()).bind(thing);
     Ok(remove
         .execute(&mut *tx.connection().await?)
         .await?
@@ -357,7 +352,7 @@ async fn delete(
 }
 
 async fn set_email(tx: &mut Tx, name: &UserName, email: Option<&str>) -> Result<bool, KeyError> {
-    let set = sqlx::query(SET_EMAIL).bind(name.as_str()).bind(email);
+    let set = sql::query(SET_EMAIL).bind(name.as_str()).bind(email);
     Ok(set
         .execute(&mut *tx.connection().await?)
         .await?

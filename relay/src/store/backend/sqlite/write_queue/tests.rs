@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::Store;
+use crate::store::backend::sqlite::SqliteFile;
 
-async fn store(folder: &Path) -> Store {
-    let file = folder.join("relay.db");
-    std::fs::File::create(&file).unwrap();
-    Store::open(&file).await.unwrap()
+async fn store(folder: &Path) -> SqliteFile {
+    let path = folder.join("relay.db");
+    std::fs::File::create(&path).unwrap();
+    let file = SqliteFile::at(&path);
+    file.migrate().await.unwrap();
+    file
 }
 
 /// Waits for a turn to write to the disk.
-async fn turn(store: &Store) -> BatchWriter {
+async fn turn(store: &SqliteFile) -> BatchWriter {
     let taken = store.turns.take(Durability::Disk, &store.durable).await;
     taken.unwrap()
 }
@@ -22,7 +24,7 @@ async fn set(member: &mut BatchWriter, key: &str) -> Result<(), sqlx::Error> {
     set.execute(&mut **member).await.map(drop)
 }
 
-async fn keys(store: &Store) -> Vec<String> {
+async fn keys(store: &SqliteFile) -> Vec<String> {
     let keys = sqlx::query_scalar("SELECT key FROM meta WHERE value = 'x' ORDER BY key");
     keys.fetch_all(&store.readers).await.unwrap()
 }
@@ -135,9 +137,7 @@ async fn a_first_writer_that_gives_up_leaves_nothing_open() {
     set(&mut first, "first").await.unwrap();
     drop(first);
     // Another process's writer gets the file.
-    let other = Store::open_existing(&folder.path().join("relay.db"))
-        .await
-        .unwrap();
+    let other = SqliteFile::at(&folder.path().join("relay.db"));
     let mut next = turn(&other).await;
     set(&mut next, "next").await.unwrap();
     next.commit().await.unwrap();

@@ -1,0 +1,106 @@
+//! SQLite: a file, one writer at a time, and commits that writers share.
+
+pub(crate) mod write_queue;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::store::limits::{BUSY_TIMEOUT, READERS, TURN_TIMEOUT};
+use crate::store::{Durability, StoreError};
+use write_queue::{BatchWriter, WriteQueue};
+
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// The connections to a database file. Cloning it is cheap and shares them.
+#[derive(Clone)]
+pub(crate) struct SqliteFile {
+    file: Arc<PathBuf>,
+    pub(crate) readers: SqlitePool,
+    /// Commits that survive a power cut: users, tokens, devices.
+    pub(crate) durable: SqlitePool,
+    /// Commits that survive a crash of the process, but may be lost with the power: presence, which is
+    /// worth nothing after a restart, and comes with every tunnel. It costs no fsync.
+    pub(crate) presence: SqlitePool,
+    /// One connection that writes nothing, so that every commit is another's to it.
+    watch: SqlitePool,
+    pub(crate) turns: WriteQueue,
+}
+
+impl SqliteFile {
+    /// Returns the connections to a file, none of which is open yet.
+    pub(crate) fn at(path: &Path) -> Self {
+        // The state folder makes the file, for its mode; one that is missing here is an error.
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // What is erased is gone: the keys of recordings' digests.
+            .pragma("secure_delete", "ON")
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(TURN_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                // A connection to a file does not go away: a ping before each query buys nothing.
+                .test_before_acquire(false)
+        };
+        let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
+        Self {
+            file: Arc::new(path.to_owned()),
+            readers: pool(READERS).connect_lazy_with(options.clone()),
+            durable: pool(1).connect_lazy_with(options.clone()),
+            presence: pool(1).connect_lazy_with(relaxed),
+            watch: pool(1).connect_lazy_with(options),
+            turns: WriteQueue::default(),
+        }
+    }
+
+    /// Returns the path of the file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// Waits for a turn to write.
+    pub(crate) async fn begin(&self, durability: Durability) -> Result<BatchWriter, StoreError> {
+        let pool = match durability {
+            Durability::Disk => &self.durable,
+            Durability::Process => &self.presence,
+        };
+        self.turns.take(durability, pool).await
+    }
+
+    pub(super) async fn data_version(&self) -> Result<i64, StoreError> {
+        let version = sqlx::query_scalar("PRAGMA data_version");
+        Ok(version.fetch_one(&self.watch).await?)
+    }
+
+    pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        let run = MIGRATIONS.run(&self.durable).await;
+        run.map_err(|error| StoreError::migration(self.path().display(), error))
+    }
+
+    /// Closes the connections. With the last of them SQLite empties its journal into the file, which then is the whole
+    /// database: good to be copied alone.
+    pub(super) async fn close(&self) {
+        self.watch.close().await;
+        self.readers.close().await;
+        self.presence.close().await;
+        self.durable.close().await;
+    }
+}
+
+impl fmt::Debug for SqliteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqliteFile").field(&self.file).finish()
+    }
+}

@@ -1,0 +1,104 @@
+//! A relay whose database is on a PostgreSQL server.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use holdfast_tests::postgres::OwnServer;
+
+use crate::harness::{Device, Relay, SOON, Terminal, Way, own_login, run, wait_until};
+
+/// The time within which a login without a database has its answer.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Makes a database for a relay, and returns its address, with a password that the server does not ask for.
+fn database(server: &OwnServer) -> String {
+    let made = server
+        .get()
+        .psql("CREATE DATABASE relay TEMPLATE template0");
+    made.unwrap();
+    let url = server.get().url("relay");
+    url.replacen("@", ":s3cret-password@", 1)
+}
+
+#[test]
+fn relay_on_a_server_is_remembered_by_its_state_folder() {
+    let server = OwnServer::start();
+    let mut relay = Relay::start_with(&["--database", &database(&server)]);
+    let alice = relay.admin_user();
+    let device = Device::online(&relay, "kitchen-cam");
+    for way in Way::BOTH {
+        let output = alice.exec(way, device.name(), "echo hello; exit 7");
+        assert_eq!(output.exits(7).out(), "hello\n", "{way:?}");
+    }
+    let listing = run(alice.console().arg("devices")).ok();
+    assert!(listing.out().contains("kitchen-cam  online"), "{listing}");
+    let doctor = relay.admin(&["doctor"]).out();
+    assert!(doctor.contains("answers, tables of version"), "{doctor}");
+
+    let remembered = relay.state().join("database");
+    let mode = std::fs::metadata(&remembered).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Everything that is there without the flag was remembered.
+    relay.clear_flags();
+    relay.restart();
+    relay.wait_state(device.name(), "online", SOON);
+    relay.terminate(SOON);
+    let other = "postgres://holdfast:0ther-s3cret@localhost/other";
+    let refused = relay.admin(&["serve", "--database", other]).exits(1);
+    let refused = refused.says("has the database postgres://holdfast@localhost/relay");
+    let refused = refused.says("give the other database a state folder of its own");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn folder_with_a_database_of_its_own_takes_no_server() {
+    let mut relay = Relay::start();
+    relay.terminate(SOON);
+    let url = "postgres://holdfast@localhost/relay";
+    let refused = relay.admin(&["serve", "--database", url]).exits(1);
+    refused.says("relay.db, and --database is postgres://holdfast@localhost/relay");
+}
+
+#[test]
+fn sessions_survive_an_outage_of_the_database() {
+    let mut server = OwnServer::start();
+    let relay = Relay::start_with(&["--database", &database(&server)]);
+    let alice = relay.admin_user();
+    let device = Device::online(&relay, "kitchen-cam");
+    let [way, _] = Way::BOTH;
+    let ssh = alice.ssh(way, &own_login(), device.name());
+    let mut terminal = Terminal::start(&ssh, 80, 24);
+    terminal.send("echo be''fore\r");
+    terminal.expect("before");
+
+    // A crash, and a hang: nothing answers at all.
+    server.crash();
+    terminal.send("echo dur''ing\r");
+    terminal.expect("during");
+    let began = Instant::now();
+    let refused = alice.exec(way, device.name(), "true");
+    assert!(!refused.status.success(), "{refused}");
+    assert!(began.elapsed() < BOUND, "{:?}: {refused}", began.elapsed());
+    let refused = relay.admin(&["devices"]).exits(1);
+    let refused = refused.says("cannot be reached");
+    assert!(!refused.to_string().contains("s3cret"), "{refused}");
+    server.restart();
+    let is_back = || alice.exec(way, device.name(), "true").status.success();
+    wait_until(SOON, "logins work again", is_back);
+
+    server.hang(true);
+    let began = Instant::now();
+    let refused = alice.exec(way, device.name(), "true");
+    assert!(!refused.status.success(), "{refused}");
+    assert!(began.elapsed() < BOUND, "{:?}: {refused}", began.elapsed());
+    // Longer than the relay's heartbeat may be late.
+    std::thread::sleep(Duration::from_secs(15));
+    terminal.send("echo han''ging\r");
+    terminal.expect("hanging");
+    server.hang(false);
+    wait_until(SOON, "logins work again", is_back);
+    terminal.send("echo af''ter; exit 3\r");
+    terminal.expect("after");
+    assert_eq!(terminal.wait(SOON).code(), Some(3));
+}

@@ -1,0 +1,310 @@
+//! PostgreSQL for tests: Debian's programs in a temporary folder, as a user without rights, on a Unix socket alone.
+//!
+//! All test processes of a run share one server, each test has a database of its own. The first process starts it, and a
+//! watcher beside it ends it and removes its files when no process has used it for a while: also if the tests panicked or
+//! were killed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails in a test fails the test; clippy knows this only of functions marked as tests"
+)]
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The user that owns everything on the server.
+const USER: &str = "holdfast";
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ends the server `$1` with the files in `$2` once nothing has held the lock `$3` for 15 s.
+const WATCHER: &str = r#"
+    exec 9<"$3"; idle=0
+    while kill -0 "$1" 2>/dev/null; do
+        sleep 1
+        if flock --nonblock --exclusive 9; then
+            idle=$((idle + 1))
+            [ "$idle" -ge 15 ] && break
+            flock --unlock 9
+        else
+            idle=0
+        fi
+    done
+    kill -INT "$1" 2>/dev/null
+    while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
+    rm -rf "$2"
+"#;
+
+/// A running server, which is not ended with this value.
+pub struct Server {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// A server of one test, which ends with this value.
+pub struct OwnServer {
+    server: Server,
+    _folder: tempfile::TempDir,
+}
+
+/// Returns the server that all tests share.
+pub fn shared() -> &'static Server {
+    static SERVER: OnceLock<(Server, File)> = OnceLock::new();
+    let (server, _used) = SERVER.get_or_init(|| {
+        let user = rustix::process::getuid().as_raw();
+        let root = std::env::temp_dir().join(format!("holdfast-postgres-{user}"));
+        fs::create_dir_all(&root).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        let lock = |name: &str| {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).read(true);
+            file.open(root.join(name)).unwrap()
+        };
+        let used = lock("used");
+        used.lock_shared().unwrap();
+        let starting = lock("starting");
+        starting.lock().unwrap();
+        let folder = root.join("server");
+        let mut server = Server {
+            folder,
+            child: None,
+        };
+        if !server.answers() {
+            let _ = fs::remove_dir_all(&server.folder);
+            server.start();
+            server.watch(&root.join("used"));
+        }
+        (server, used)
+    });
+    server
+}
+
+impl Server {
+    /// Returns the address of a database on it.
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.socket();
+        format!(
+            "postgres://{USER}@localhost/{database}?host={}",
+            socket.display()
+        )
+    }
+
+    /// Runs a statement that no transaction may hold, as `CREATE DATABASE`.
+    pub fn psql(&self, statement: &str) -> Result<(), String> {
+        let mut psql = Command::new(programs().join("psql"));
+        psql.args([
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            USER,
+            "-d",
+            "postgres",
+            "-h",
+        ]);
+        psql.arg(self.socket()).args(["-c", statement]);
+        let done = psql.stdin(Stdio::null()).output().unwrap();
+        match done.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn answers(&self) -> bool {
+        self.socket().join(".s.PGSQL.5432").exists() && self.psql("SELECT 1").is_ok()
+    }
+
+    fn start(&mut self) {
+        for folder in [self.folder.clone(), self.data(), self.socket()] {
+            fs::create_dir(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for folder in [self.data(), self.socket()] {
+            if let Some((user, group)) = unprivileged() {
+                chown(&folder, Some(user), Some(group)).unwrap();
+            }
+        }
+        let mut initdb = program("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        initdb.args(["-U", USER, "-D"]).arg(self.data());
+        let made = initdb.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "initdb failed: {said}");
+        self.run();
+    }
+
+    /// Runs the server on the data that is there.
+    fn run(&mut self) {
+        let log = File::create(self.folder.join("log")).unwrap();
+        let mut postgres = program("postgres");
+        postgres.arg("-D").arg(self.data());
+        postgres.arg("-k").arg(self.socket());
+        for setting in [
+            "listen_addresses=",
+            // The machine's power is not what is tested.
+            "fsync=off",
+            "full_page_writes=off",
+            "shared_buffers=32MB",
+            "max_connections=400",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        postgres.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = postgres.stderr(log).process_group(0).spawn().unwrap();
+        self.child = Some(child);
+        let began = Instant::now();
+        while !self.answers() {
+            let said = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(
+                began.elapsed() < START_TIMEOUT,
+                "postgres does not start: {said}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it outlives this process on purpose"
+    )]
+    fn watch(&self, used: &Path) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let mut watcher = Command::new("sh");
+        watcher.args(["-c", WATCHER, "sh", &pid]);
+        watcher.arg(&self.folder).arg(used);
+        watcher.stdin(Stdio::null()).stdout(Stdio::null());
+        watcher.stderr(Stdio::null()).process_group(0);
+        watcher.spawn().unwrap();
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().unwrap())
+    }
+}
+
+impl OwnServer {
+    /// Starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The server's user has to come through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut server = Server {
+            folder: folder.path().join("server"),
+            child: None,
+        };
+        server.start();
+        Self {
+            server,
+            _folder: folder,
+        }
+    }
+
+    /// Returns the server.
+    #[must_use]
+    pub fn get(&self) -> &Server {
+        &self.server
+    }
+
+    /// Ends the server without a farewell, as a crash does.
+    pub fn crash(&mut self) {
+        // SIGQUIT ends all of its processes at once.
+        self.signal(rustix::process::Signal::QUIT);
+        self.server.child.take().unwrap().wait().unwrap();
+    }
+
+    /// Starts it again after a crash.
+    pub fn restart(&mut self) {
+        self.server.run();
+    }
+
+    /// Stops all processes of the server, as a machine that hangs does, or lets them go on.
+    pub fn hang(&self, hangs: bool) {
+        let signal = match hangs {
+            true => rustix::process::Signal::STOP,
+            false => rustix::process::Signal::CONT,
+        };
+        // Its workers are leaders of groups of their own.
+        let parent = self.server.pid().as_raw_nonzero().to_string();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let is_worker = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.split(' ').nth(1))
+                == Some(parent.as_str());
+            if is_worker && let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        }
+        self.signal(signal);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.server.pid(), signal).unwrap();
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if self.server.child.is_some() {
+            self.hang(false);
+            self.crash();
+        }
+    }
+}
+
+/// Returns the folder of PostgreSQL's programs.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let folders = versions.flatten().map(|version| version.path().join("bin"));
+    let mut found: Vec<PathBuf> = folders.filter(|bin| bin.join("initdb").exists()).collect();
+    found.sort();
+    found.pop().expect(
+        "PostgreSQL is not installed: expected initdb in /usr/lib/postgresql/VERSION/bin; on Debian: \
+         sudo apt-get install postgresql",
+    )
+}
+
+/// Returns a program of PostgreSQL, which does not run as root.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(programs().join(name));
+    if let Some((user, group)) = unprivileged() {
+        command.uid(user).gid(group);
+    }
+    command.current_dir("/");
+    command
+}
+
+/// Returns the user and group that the server runs as, if we are root.
+fn unprivileged() -> Option<(u32, u32)> {
+    if !rustix::process::getuid().is_root() {
+        return None;
+    }
+    let accounts = fs::read_to_string("/etc/passwd").unwrap();
+    let ids = |name: &str| {
+        let line = accounts
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}:")))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    ids("postgres")
+}
