@@ -18,7 +18,7 @@ use edge_agent::os::state::StateDir;
 use edge_agent::os::{process, runtime, volatile};
 use edge_agent::recording::{Recorder, RecorderConfig, RecordingDevice};
 use edge_agent::service::UPGRADE_GRACE;
-use edge_agent::service::doctor::{self, DoctorFacts, FindingLevel};
+use edge_agent::service::doctor::{self, FindingLevel};
 use edge_agent::service::instance;
 use edge_agent::service::notify::ServiceManager;
 use edge_agent::service::status::{self, AgentStatus, Question};
@@ -224,7 +224,7 @@ fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
 
 fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let folder = &args.state.state;
-    let state = StateDir::look_into(folder)?.with_context(|| {
+    let state = StateDir::look_into(folder, "status")?.with_context(|| {
         format!(
             "{NOT_JOINED}, or name its state folder with --state: there is no {}",
             folder.display()
@@ -248,19 +248,7 @@ fn show_status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let is_root = rustix::process::geteuid().is_root();
-    let facts = match StateDir::look_into(&args.state.state)? {
-        Some(state) => DoctorFacts {
-            is_root,
-            status: status::ask(&state, Question::Status)?,
-            // A membership that cannot be read is one.
-            has_joined: !matches!(Membership::load(&state), Ok(None)),
-        },
-        None => DoctorFacts {
-            is_root,
-            ..DoctorFacts::default()
-        },
-    };
+    let facts = doctor::look(&args.state.state);
     let found = doctor::run(&facts);
     let mut out = Stdout::answer();
     let written = if args.json {
@@ -278,7 +266,7 @@ fn show_findings(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn upload(args: &StateArg) -> anyhow::Result<ExitCode> {
-    let state = StateDir::look_into(&args.state)?;
+    let state = StateDir::look_into(&args.state, "upload")?;
     let status = state.map(|state| status::ask(&state, Question::Upload));
     let status = status
         .transpose()?

@@ -1,6 +1,9 @@
 //! The agent as a service: what it tells the manager that started it.
 
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 
 use crate::harness::{Device, Relay, SOON, run};
 
@@ -64,4 +67,37 @@ fn an_agent_command_that_only_looks_makes_no_folder() {
         .exits(1)
         .says("no agent runs on this state folder");
     assert!(!device.state().exists());
+}
+
+#[test]
+fn doctor_of_another_account_cannot_see_whether_an_agent_runs() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let relay = Relay::start();
+    let mut device = Device::joined(&relay, "kitchen-cam");
+    device.run();
+    device.wait_online(&relay);
+    // As systemd makes the folder; the files in it are root's alone.
+    for folder in [device.folder(), &device.state()] {
+        set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    }
+    let look = |command: &str| run(device.command(&[command]).uid(47_110).gid(47_110)).exits(1);
+    let found = look("doctor").out();
+    assert!(!found.contains("no agent runs"), "{found}");
+    let service = found.lines().next().unwrap();
+    assert!(
+        service.starts_with(
+            "problem service   whether an agent runs on this state folder cannot be seen: cannot "
+        ) && service.contains("Permission denied")
+            && service.contains("run it as root (sudo)"),
+        "{found}"
+    );
+    assert!(
+        found.contains("run `edge-agent doctor` as the agent's account"),
+        "{found}"
+    );
+    let uploaded = look("upload");
+    assert!(!uploaded.err().contains("no agent runs"), "{uploaded}");
+    uploaded.says("Permission denied");
 }

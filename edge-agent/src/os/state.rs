@@ -40,13 +40,15 @@ pub enum StateDirError {
     /// Root looks at the folder of an agent that runs as an account of its own.
     #[error(
         "the state folder {} belongs to user id {uid}, and the agent of another account is not asked by root: run the \
-         same command as that account, as in `sudo -u '#{uid}' edge-agent status --state {}`", path.display(), path.display()
+         same command as that account, as in `sudo -u '#{uid}' edge-agent {command} --state {}`", path.display(), path.display()
     )]
     Foreign {
         /// The folder.
         path: PathBuf,
         /// Its owner.
         uid: u32,
+        /// The subcommand that was typed.
+        command: &'static str,
     },
     /// A file is there but holds something else.
     #[error("{} is damaged ({expected} expected): restore it, or remove the state folder and join again", path.display())]
@@ -90,11 +92,11 @@ impl StateDir {
         })
     }
 
-    /// Opens the folder for a command that only looks; `None` if it is not there: it is not made.
+    /// Opens the folder for this subcommand, which only looks; `None` if it is not there: it is not made.
     ///
     /// # Errors
     /// [`StateDirError`]: as for [`Self::create_or_open`], or [`StateDirError::Foreign`].
-    pub fn look_into(path: &Path) -> Result<Option<Self>, StateDirError> {
+    pub fn look_into(path: &Path, command: &'static str) -> Result<Option<Self>, StateDirError> {
         if !path.try_exists().unwrap_or(true) {
             return Ok(None);
         }
@@ -102,7 +104,7 @@ impl StateDir {
         match owner {
             Some(uid) if uid != 0 && geteuid().is_root() => {
                 let path = path.to_owned();
-                Err(StateDirError::Foreign { path, uid })
+                Err(StateDirError::Foreign { path, uid, command })
             }
             _ => Self::create_or_open(path).map(Some),
         }
@@ -358,16 +360,19 @@ mod tests {
     fn root_that_looks_learns_whose_folder_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
-        assert!(StateDir::look_into(&state).unwrap().is_none());
+        assert!(StateDir::look_into(&state, "doctor").unwrap().is_none());
         assert!(!state.exists(), "looking makes nothing");
         fs::create_dir(&state).unwrap();
         if !geteuid().is_root() {
             return;
         }
         chown(&state, Some(47_110), None).unwrap();
-        let refused = StateDir::look_into(&state).unwrap_err().to_string();
+        let refused = StateDir::look_into(&state, "doctor")
+            .unwrap_err()
+            .to_string();
         assert!(
-            refused.contains("belongs to user id 47110") && refused.contains("`sudo -u '#47110' "),
+            refused.contains("belongs to user id 47110")
+                && refused.contains("`sudo -u '#47110' edge-agent doctor --state "),
             "{refused}"
         );
     }

@@ -35,8 +35,11 @@ pub struct SpoolStatus {
     pub written: u64,
     /// Bytes written for each recorded one.
     pub flash_per_byte: Option<f64>,
-    /// The last thing that went wrong.
+    /// The trouble of now, or the last one that was not made good by itself.
     pub last_trouble: Option<String>,
+    /// True if that is the relay's: nothing on the device mends it.
+    #[serde(default)]
+    pub trouble_is_relays: bool,
 }
 
 impl Recorder {
@@ -47,6 +50,7 @@ impl Recorder {
         let spool = state.spool.as_ref().ok();
         let flash = spool.map(Spool::flash).unwrap_or_default();
         let failing = spool.and_then(Spool::trouble).map(Unavailable::Medium);
+        let last = state.troubles.last();
         SpoolStatus {
             folder: self.folder.display().to_string(),
             used: spool.map_or(0, Spool::used),
@@ -61,9 +65,11 @@ impl Recorder {
             // Bytes on flash are far below 2^52.
             flash_per_byte: (flash.recorded > 0)
                 .then(|| flash.written as f64 / flash.recorded as f64),
+            trouble_is_relays: failing.is_none()
+                && last.as_ref().is_some_and(|last| last.is_relays),
             last_trouble: failing
                 .map(|failing| failing.to_string())
-                .or_else(|| state.trouble.clone()),
+                .or_else(|| last.map(|last| last.text)),
         }
     }
 }
@@ -138,6 +144,7 @@ mod tests {
             written: 304,
             flash_per_byte: Some(30.4),
             last_trouble: None,
+            trouble_is_relays: false,
         };
         assert_eq!(
             status.to_string(),

@@ -4,15 +4,19 @@
 //! A check is a function of [`DoctorFacts`] in [`CHECKS`].
 
 use std::fmt;
+use std::path::Path;
 
 use clap::ValueEnum as _;
+use rustix::process::geteuid;
 use serde::Serialize;
 
 use crate::os::clock::WallTime;
 use crate::os::limits::CLOCK_IS_SET;
-use crate::service::status::AgentStatus;
+use crate::os::state::{StateDir, StateDirError};
+use crate::service::status::{self, AgentStatus, Question};
 use crate::session::launch::login::{self, LoginMode};
 use crate::tunnel::enroll::ends_membership;
+use crate::tunnel::membership::Membership;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -84,14 +88,49 @@ impl fmt::Display for DoctorFinding {
 pub struct DoctorFacts {
     /// The answer of the running agent, if one runs.
     pub status: Option<AgentStatus>,
+    /// The reason why the folder or the agent cannot be looked at, with the remedy.
+    pub unreadable: Option<String>,
     /// True if the device is a member of a fleet.
     pub has_joined: bool,
     /// True if root runs the checks.
     pub is_root: bool,
 }
 
+const AS_ITS_ACCOUNT: &str = "run `edge-agent doctor` as the agent's account";
+
 /// All checks, in their order.
 const CHECKS: [fn(&DoctorFacts) -> DoctorFinding; 4] = [service, accounts, spool, clock];
+
+/// Gathers the facts of this state folder.
+#[must_use]
+pub fn look(folder: &Path) -> DoctorFacts {
+    let facts = look_into(folder).unwrap_or_else(|error| DoctorFacts {
+        unreadable: Some(error.to_string()),
+        ..DoctorFacts::default()
+    });
+    DoctorFacts {
+        is_root: geteuid().is_root(),
+        ..facts
+    }
+}
+
+fn look_into(folder: &Path) -> Result<DoctorFacts, StateDirError> {
+    let Some(state) = StateDir::look_into(folder, "doctor")? else {
+        return Ok(DoctorFacts::default());
+    };
+    let status = status::ask(&state, Question::Status)?;
+    let has_joined = match Membership::load(&state) {
+        Ok(membership) => membership.is_some(),
+        Err(error @ StateDirError::Io { .. }) if status.is_none() => return Err(error),
+        // A membership that is damaged is one.
+        Err(_) => true,
+    };
+    Ok(DoctorFacts {
+        status,
+        has_joined,
+        ..DoctorFacts::default()
+    })
+}
 
 /// Runs all checks.
 #[must_use]
@@ -101,6 +140,10 @@ pub fn run(facts: &DoctorFacts) -> Vec<DoctorFinding> {
 
 fn service(facts: &DoctorFacts) -> DoctorFinding {
     let check = "service";
+    if let Some(why) = &facts.unreadable {
+        let found = "whether an agent runs on this state folder cannot be seen";
+        return DoctorFinding::bad(FindingLevel::Problem, check, found, why);
+    }
     match &facts.status {
         None if !facts.has_joined => DoctorFinding::bad(
             FindingLevel::Problem,
@@ -161,8 +204,16 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
     let mode = login_mode(arguments.map(Vec::as_slice).unwrap_or_default());
     let lacks = "sessions have /etc/environment and a loginuid, but no limits.conf, no XDG_RUNTIME_DIR and no account \
                  rules of PAM";
+    if facts.unreadable.is_some() {
+        return DoctorFinding::bad(
+            FindingLevel::Warning,
+            check,
+            "only the agent's account can check whether PAM opens sessions",
+            AS_ITS_ACCOUNT,
+        );
+    }
     if !facts.is_root && facts.has_joined {
-        // The folder of root's agent is closed to others, so that this is the agent's account.
+        // Its files were read, and are closed to other accounts, so that this is the agent's account.
         return DoctorFinding::ok(
             check,
             "the agent is not root: its sessions are those of its own account, and PAM opens none",
@@ -173,7 +224,7 @@ fn accounts(facts: &DoctorFacts) -> DoctorFinding {
             FindingLevel::Warning,
             check,
             "only root can check whether PAM opens sessions",
-            "run `edge-agent doctor` as the agent's account",
+            AS_ITS_ACCOUNT,
         );
     }
     if mode == LoginMode::Bare {
@@ -212,10 +263,19 @@ fn spool(facts: &DoctorFacts) -> DoctorFinding {
             FindingLevel::Warning,
             check,
             "only a running agent reports on its spool",
-            "start the agent",
+            match facts.unreadable {
+                Some(_) => AS_ITS_ACCOUNT,
+                None => "start the agent",
+            },
         );
     };
     match &spool.last_trouble {
+        Some(trouble) if spool.trouble_is_relays => DoctorFinding::bad(
+            FindingLevel::Problem,
+            check,
+            trouble,
+            "nothing is to be done here: run `relay doctor` on the relay, and look for recording.refused in `relay audit`",
+        ),
         Some(trouble) => DoctorFinding::bad(
             FindingLevel::Problem,
             check,
@@ -285,5 +345,21 @@ mod tests {
         assert_eq!(found[1].level, FindingLevel::Ok, "{}", found[1]);
         let bad = found.iter().filter(|found| found.level != FindingLevel::Ok);
         assert!(bad.clone().count() > 0 && bad.clone().all(|found| found.remedy.is_some()));
+        let closed = DoctorFacts {
+            unreadable: Some("run it as root".into()),
+            ..DoctorFacts::default()
+        };
+        let found = run(&closed);
+        assert_eq!(
+            found[0].to_string(),
+            "problem service   whether an agent runs on this state folder cannot be seen: run it as root"
+        );
+        for (found, level) in found.iter().zip(["problem", "warning", "warning"]).skip(1) {
+            let found = found.to_string();
+            assert!(
+                found.starts_with(level) && found.ends_with(AS_ITS_ACCOUNT),
+                "{found}"
+            );
+        }
     }
 }

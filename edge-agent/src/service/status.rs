@@ -182,7 +182,7 @@ impl fmt::Display for AgentStatus {
 /// Asks the running agent; `None` if none runs.
 ///
 /// # Errors
-/// [`StateDirError`] if the folder cannot be opened.
+/// [`StateDirError`] if the folder cannot be opened, or this account may not ask.
 pub fn ask(state: &StateDir, question: Question) -> Result<Option<AgentStatus>, StateDirError> {
     let (_dir, path) = state.short_path(SOCKET)?;
     let answer = || -> io::Result<AgentStatus> {
@@ -199,5 +199,14 @@ pub fn ask(state: &StateDir, question: Question) -> Result<Option<AgentStatus>, 
         stream.take(MAX_STATUS).read_to_end(&mut bytes)?;
         Ok(serde_json::from_slice(&bytes)?)
     };
-    Ok(answer().ok())
+    match answer() {
+        Ok(status) => Ok(Some(status)),
+        // One may run, or none.
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => Err(StateDirError::Io {
+            verb: "ask the agent at",
+            path: state.file(SOCKET),
+            source,
+        }),
+        Err(_) => Ok(None),
+    }
 }

@@ -1,7 +1,7 @@
 //! The relay has no room: sessions run, and their recordings wait on their devices.
 
 use super::{events, rows, site, wait_state};
-use crate::harness::{SOON, Way, wait_until};
+use crate::harness::{SOON, Way, run, wait_until};
 
 #[test]
 fn uploads_wait_for_free_disk_and_sessions_run() {
@@ -22,10 +22,27 @@ fn uploads_wait_for_free_disk_and_sessions_run() {
     assert_eq!(rows(&site.relay)[0]["bytes"], 0);
     let doctor = site.relay.admin(&["doctor"]).exits(1);
     assert!(doctor.out().contains("uploads are refused"), "{doctor}");
+    let on_device = || run(&mut site.device.command(&["doctor"]));
+    wait_until(SOON, "the device to hear of it", || {
+        on_device().out().contains("cannot be stored by the relay")
+    });
+    let doctor = on_device().exits(1).out();
+    assert!(
+        doctor.contains("run `relay doctor` on the relay"),
+        "{doctor}"
+    );
+    assert!(!doctor.contains("--spool-max"), "{doctor}");
 
     std::fs::write(&config, "[recordings]\n").unwrap();
     site.relay.restart();
     wait_state(&site.relay, "complete");
     let doctor = site.relay.admin(&["doctor"]).ok();
     assert!(doctor.out().contains("storage"), "{doctor}");
+    // The agent was not restarted, and what was stored is no trouble any more.
+    wait_until(SOON, "the device to hear of it", || {
+        !on_device().out().contains("problem spool")
+    });
+    on_device().ok();
+    let status = run(&mut site.device.command(&["status"])).ok();
+    assert!(!status.out().contains("last trouble"), "{status}");
 }

@@ -4,6 +4,7 @@ mod commands;
 mod config;
 pub(super) mod forwards;
 mod open;
+mod trouble;
 mod writer;
 
 use crate::os::clock;
@@ -21,12 +22,13 @@ use holdfast_protocol::recording::record::EndReason;
 use holdfast_protocol::recording::seal::RecordingKey;
 use holdfast_protocol::recording::spool::{Spool, SpoolWork, Unavailable};
 use holdfast_protocol::recording::upload::{UploadAction, Uploader};
-use holdfast_protocol::wire::{SegmentLost, SegmentRefused, UploadAnswer, UploadMessage};
+use holdfast_protocol::wire::{SegmentLost, UploadAnswer, UploadMessage};
 use smol::Timer;
 
 pub use self::config::RecorderConfig;
 use self::forwards::OpenForwards;
 use self::open::open_spool;
+use self::trouble::Troubles;
 use crate::recording::clock::{minute_of_day, trusted_clock};
 use crate::recording::commands::Commands;
 use crate::recording::limits::{RECORDING_STOP_GRACE, WRITER_STACK};
@@ -91,7 +93,7 @@ pub(in crate::recording) struct RecorderState {
     pub(in crate::recording) stopped: bool,
     /// Sessions that went on without a recording, since the agent's start.
     pub(in crate::recording) unrecorded: u64,
-    pub(in crate::recording) trouble: Option<String>,
+    pub(in crate::recording) troubles: Troubles,
 }
 
 /// A part of a segment that is to be read.
@@ -120,9 +122,10 @@ impl Recorder {
         if let Some(why) = absence {
             uploader.handle_recovered(Duration::ZERO, why);
         }
-        let trouble = spool.as_ref().err().cloned();
-        if let Some(why) = &trouble {
+        let mut troubles = Troubles::default();
+        if let Err(why) = &spool {
             warn!("sessions cannot be recorded: {why}");
+            troubles.note(why.clone());
         }
         let recorder = Arc::new(Self {
             state: Mutex::new(RecorderState {
@@ -138,7 +141,7 @@ impl Recorder {
                 stopping: false,
                 stopped: folder.is_none(),
                 unrecorded: 0,
-                trouble,
+                troubles,
             }),
             work: Condvar::new(),
             changed: event_listener::Event::new(),
@@ -164,7 +167,7 @@ impl Recorder {
         if let Err(error) = started {
             let mut state = self.lock();
             let why = format!("no thread for the spool: {error}");
-            state.trouble = Some(why.clone());
+            state.troubles.note(why.clone());
             state.spool = Err(why);
             state.stopped = true;
         }
@@ -266,27 +269,7 @@ impl Recorder {
         let state = &mut *guard;
         if let Ok(spool) = &mut state.spool {
             state.uploader.handle_answer(now, answer, spool);
-        }
-        if let UploadAnswer::Refused(refusal) = answer {
-            let why = match refusal.why {
-                SegmentRefused::Unavailable => {
-                    "cannot be stored by the relay now: it is offered again"
-                }
-                SegmentRefused::Tampered => {
-                    "is not part of its recording, as the relay reports: set aside"
-                }
-                SegmentRefused::UnknownSession => {
-                    "is of a session that the relay does not know: it was set aside"
-                }
-            };
-            let text = format!(
-                "segment {} of session {} {why}",
-                refusal.segment, refusal.session
-            );
-            if state.trouble.as_ref() != Some(&text) {
-                warn!("{text}");
-            }
-            state.trouble = Some(text);
+            state.troubles.handle_answer(answer, spool);
         }
         // There may be something to remove.
         self.work.notify_one();
@@ -342,13 +325,10 @@ impl RecorderState {
         work: SpoolWork,
         outcome: Result<u64, ErrorKind>,
     ) {
-        if let Err(kind) = outcome {
-            let text = Unavailable::Medium(kind).to_string();
-            if self.trouble.as_ref() != Some(&text) {
-                warn!("{text}");
-            }
-            self.trouble = Some(text);
-        }
+        let refused = outcome
+            .err()
+            .map(|kind| Unavailable::Medium(kind).to_string());
+        self.troubles.handle_work(&work, refused);
         if let Ok(spool) = &mut self.spool {
             spool.handle_clock(trusted_clock());
             spool.handle_done(now, work, outcome);
@@ -368,9 +348,7 @@ impl RecorderState {
             let lost = outcome.as_ref().err().copied();
             self.outgoing = self.uploader.handle_read(now, outcome, spool);
             if let Some(lost) = lost {
-                let text = format!("segment {} is lost ({lost:?})", read.segment);
-                warn!("{text}");
-                self.trouble = Some(text);
+                self.troubles.handle_lost(read.segment, lost);
             }
         }
     }
@@ -388,6 +366,6 @@ impl RecorderState {
         let text = format!("session {session} is not recorded: {why}");
         warn!("{text}");
         self.unrecorded += 1;
-        self.trouble = Some(text);
+        self.troubles.note(text);
     }
 }
