@@ -103,17 +103,32 @@ impl fmt::Display for Proof {
     }
 }
 
-/// Returns the user of a key, now; `None` for a disabled user and for a revoked key. When the store
-/// fails, no user is authenticated.
-pub(crate) async fn principal(store: &Store, key: &PublicKey) -> Option<Principal> {
+/// The reason why nothing is known of a key: the store could not be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreUnanswered;
+
+/// Returns the user of a key, now; `None` for a disabled user and for a revoked key.
+///
+/// # Errors
+/// [`StoreUnanswered`]; then no user is authenticated.
+pub(crate) async fn principal(
+    store: &Store,
+    key: &PublicKey,
+) -> Result<Option<Principal>, StoreUnanswered> {
     let prints = certificate::prints(key.key_data());
-    by_key(&*ask(store.policy()).await?, prints)
+    Ok(by_key(&*ask(store.policy()).await?, prints))
 }
 
 /// Returns whether it is worth a client's while to prove that it has a key: an offer does not say whether a
 /// certificate comes with it, so that with an authority there is any key might do. Nothing follows from it but that the
 /// client may sign, so that a yes needs no newer policy than was read last; a no does.
-pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
+///
+/// # Errors
+/// [`StoreUnanswered`].
+pub(crate) async fn is_worth_a_try(
+    store: &Store,
+    key: &PublicKey,
+) -> Result<bool, StoreUnanswered> {
     let prints = certificate::prints(key.key_data());
     let is_worth = |policy: &PolicySnapshot| {
         by_key(policy, prints.clone()).is_some()
@@ -123,20 +138,22 @@ pub(crate) async fn is_worth_a_try(store: &Store, key: &PublicKey) -> bool {
         .newest_policy()
         .is_some_and(|policy| is_worth(&policy))
     {
-        return true;
+        return Ok(true);
     }
-    let policy = ask(store.policy()).await;
-    policy.is_some_and(|policy| is_worth(&policy))
+    Ok(is_worth(&*ask(store.policy()).await?))
 }
 
 /// Returns the user that a certificate proves, from this address. The client hears of no reason for `None`;
 /// the log does.
+///
+/// # Errors
+/// [`StoreUnanswered`]; then no user is authenticated.
 pub(crate) async fn by_certificate(
     store: &Store,
     certificate: &Certificate,
     client: IpAddr,
     now: Timestamp,
-) -> Option<Principal> {
+) -> Result<Option<Principal>, StoreUnanswered> {
     let claims = certificate::claims(certificate);
     let key = certificate::prints(certificate.public_key());
     let policy = ask(store.policy()).await?;
@@ -150,7 +167,7 @@ pub(crate) async fn by_certificate(
                 client,
             };
             let proof = Proof::Certificate(Arc::new(certified));
-            Some(Principal { user, proof })
+            Ok(Some(Principal { user, proof }))
         }
         Err(denied) => {
             let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
@@ -159,7 +176,7 @@ pub(crate) async fn by_certificate(
                 info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
                     left_out, "certificate refused: {denied}");
             }
-            None
+            Ok(None)
         }
     }
 }
@@ -247,17 +264,19 @@ fn revoked(
 }
 
 /// Waits for an answer of the store, within reason; without one there is none.
-async fn ask<T>(question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+async fn ask<T>(
+    question: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreUnanswered> {
     const LIMIT: Duration = STORE_TIMEOUT;
     match timeout(LIMIT, question).await {
-        Ok(Ok(answer)) => Some(answer),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             warn!(%error, "the store cannot look up the user of a key or certificate");
-            None
+            Err(StoreUnanswered)
         }
         Err(_) => {
             warn!("the store does not answer");
-            None
+            Err(StoreUnanswered)
         }
     }
 }

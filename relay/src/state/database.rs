@@ -170,6 +170,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn database_of_a_folder_is_remembered_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state");
+        let url = |text| Some(DatabaseUrl::new(text).unwrap());
+        let mut state = State::create_or_open(&folder).unwrap();
+        state.bind_database(url("postgres://hf@wrong/x")).unwrap();
+        drop(state);
+        // It was never reached, so it was not remembered.
+        let mut state = State::create_or_open(&folder).unwrap();
+        assert!(matches!(state.database(), Database::File(_)));
+        state
+            .bind_database(url("postgres://hf:s3cret@db/x"))
+            .unwrap();
+        state.remember_database().unwrap();
+        drop(state);
+        let mut state = State::create_or_open(&folder).unwrap();
+        let other = state
+            .bind_database(url("postgres://hf:s3cret@db/y"))
+            .unwrap_err();
+        assert!(
+            other
+                .to_string()
+                .contains("has the database postgres://hf@db/x")
+        );
+        assert!(!other.to_string().contains("s3cret"), "{other}");
+        // The password was changed.
+        state.bind_database(url("postgres://hf:new@db/x")).unwrap();
+        state.remember_database().unwrap();
+        let state = State::open(&folder).unwrap();
+        assert_eq!(
+            state.database(),
+            &Database::Server(url("postgres://hf:new@db/x").unwrap())
+        );
+        std::fs::write(folder.join(REMEMBERED), "postgres://").unwrap();
+        assert!(matches!(
+            State::open(&folder),
+            Err(StateError::Damaged { .. })
+        ));
+    }
+
+    #[test]
     fn password_is_in_no_text_of_an_address() {
         for (url, shown) in [
             (

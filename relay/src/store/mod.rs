@@ -20,7 +20,7 @@ mod tx;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(crate) use crate::model::device::{ClonePair, Device, PresenceState};
@@ -68,6 +68,8 @@ pub(crate) struct Store {
     /// The number of SELECTs that ran for this store and its clones, background work aside.
     selects: Arc<AtomicU64>,
     policy: PolicyCache,
+    /// True if the last poll of the database failed.
+    unanswered: Arc<AtomicBool>,
     expiry: TxExpiry,
     /// [`TX_TIMEOUT`], unless a test wants less.
     tx_timeout: Duration,
@@ -122,7 +124,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn data_version(&self) -> Result<i64, StoreError> {
-        self.db.data_version().await
+        let version = self.db.data_version().await;
+        self.unanswered.store(version.is_err(), Ordering::Relaxed);
+        version
+    }
+
+    /// Returns whether the database answered the last poll of the relay that serves, [`Self::data_version`].
+    #[must_use]
+    pub(crate) fn answers(&self) -> bool {
+        !self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Waits for what is under way and closes the connections.
@@ -139,6 +149,7 @@ impl Store {
             db,
             selects: Arc::default(),
             policy: PolicyCache::default(),
+            unanswered: Arc::default(),
             expiry: TxExpiry::default(),
             tx_timeout: TX_TIMEOUT,
         })

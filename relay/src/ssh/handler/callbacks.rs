@@ -19,6 +19,10 @@ use crate::ssh::host_keys;
 impl russh::server::Handler for Handler {
     type Error = HandlerError;
 
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.login.banner())
+    }
+
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
         Ok(self.login.by_nothing(user).await)
     }

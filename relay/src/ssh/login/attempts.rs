@@ -15,6 +15,7 @@ pub(crate) struct Attempts(Mutex<Tried>);
 struct Tried {
     count: u64,
     wrong_signatures: usize,
+    unanswered: bool,
     names: Vec<String>,
     keys: Vec<String>,
 }
@@ -46,6 +47,11 @@ impl Attempts {
         self.lock().wrong_signatures += 1;
     }
 
+    /// Notes that the store did not say whose a key is.
+    pub(crate) fn note_unanswered(&self) {
+        self.lock().unanswered = true;
+    }
+
     /// Returns the number of wrong signatures.
     #[must_use]
     pub(crate) fn wrong_signatures(&self) -> usize {
@@ -56,9 +62,12 @@ impl Attempts {
     #[must_use]
     pub(crate) fn failed(&self, client: SocketAddr) -> Event {
         let tried = self.lock();
-        Event::new(EventKind::UserLoginFailed)
-            .client(client)
-            .refused("no key or certificate of a user who may log in")
+        let event = Event::new(EventKind::UserLoginFailed).client(client);
+        let event = match tried.unanswered {
+            true => event.failed("the database did not answer"),
+            false => event.refused("no key or certificate of a user who may log in"),
+        };
+        event
             .with("names", tried.names.clone())
             .with("keys", tried.keys.clone())
             .with("attempts", tried.count)

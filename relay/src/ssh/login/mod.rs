@@ -14,7 +14,7 @@ use super::algorithms;
 use super::connection::Connection;
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
-use crate::identity::{self as auth, Principal};
+use crate::identity::{self as auth, Principal, StoreUnanswered};
 use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::session::client::target::SshTarget;
@@ -22,6 +22,10 @@ use crate::session::refusal::Refusal;
 use crate::ssh::Front;
 use crate::ssh::limits::{MAX_AUTH_FAILURES, MAX_KEY_OFFERS};
 use crate::ssh::login::attempts::{Attempts, shortened};
+
+/// The sentence for a client whose key cannot be looked up.
+const STORE_UNANSWERED: &str = "the relay's database does not answer, so no login is possible: try again in a minute, or \
+    ask who runs the relay, whose log has the cause";
 
 /// The way in which the other end proves its identity.
 pub(crate) enum LoginProof {
@@ -39,7 +43,7 @@ pub(crate) struct Login {
     attempts: Arc<Attempts>,
     /// Keys that were offered. After [`MAX_KEY_OFFERS`] of them no key is good enough.
     offers: usize,
-    /// True if the connection is about to end for its many keys.
+    /// True if the connection is about to end, for its many keys or without the store.
     is_ending: bool,
 }
 
@@ -61,6 +65,12 @@ impl Login {
     #[must_use]
     pub(crate) fn attempts(&self) -> Arc<Attempts> {
         self.attempts.clone()
+    }
+
+    /// Returns the banner: without the store, why no login is possible. A client with one key hears nothing else.
+    #[must_use]
+    pub(crate) fn banner(&self) -> Option<String> {
+        (!self.front.sessions.store.answers()).then(|| format!("{STORE_UNANSWERED}\r\n"))
     }
 
     /// Handles a name without a proof: enough inside a jump, where the outer connection has proved
@@ -104,12 +114,14 @@ impl Login {
         if self.is_exhausted() {
             return self.refuse();
         }
-        let worth = algorithms::may_sign_with(offer.algorithm)
-            && auth::is_worth_a_try(&self.front.sessions.store, key).await;
-        if !worth {
+        if !algorithms::may_sign_with(offer.algorithm) {
             return self.refuse();
         }
-        Auth::Accept
+        match auth::is_worth_a_try(&self.front.sessions.store, key).await {
+            Ok(true) => Auth::Accept,
+            Ok(false) => self.refuse(),
+            Err(StoreUnanswered) => self.refuse_unknown(),
+        }
     }
 
     /// Counts a signature that does not fit a key that was worth proving. The client hears that it is refused.
@@ -154,7 +166,14 @@ impl Login {
     }
 
     /// Admits the user that a key or certificate proved, if it proved any.
-    async fn admit(&mut self, user: &str, proved: Option<Principal>) -> Auth {
+    async fn admit(
+        &mut self,
+        user: &str,
+        proved: Result<Option<Principal>, StoreUnanswered>,
+    ) -> Auth {
+        let Ok(proved) = proved else {
+            return self.refuse_unknown();
+        };
         let Some(proved) = proved.filter(|_| !self.is_exhausted()) else {
             return self.refuse();
         };
@@ -191,13 +210,28 @@ impl Login {
     /// Refuses a key. After as many keys as may be offered, the client hears why no other one is looked at: the
     /// usual reason is an agent with many keys.
     fn refuse(&mut self) -> Auth {
-        if self.offers >= MAX_KEY_OFFERS && !self.is_ending {
+        if self.offers >= MAX_KEY_OFFERS {
+            self.end(too_many_keys());
+        }
+        only_keys()
+    }
+
+    /// Refuses a key of which nothing is known, because the store did not answer: not for the key's sake, so the
+    /// client hears it. The database and its error are in the relay's log alone.
+    fn refuse_unknown(&mut self) -> Auth {
+        self.attempts.note_unanswered();
+        self.end(STORE_UNANSWERED.to_owned());
+        only_keys()
+    }
+
+    /// Ends the connection with a sentence.
+    fn end(&mut self, why: String) {
+        if !self.is_ending {
             self.is_ending = true;
             let connection = self.connection.clone();
             // russh sends it when this handler has returned.
-            tokio::spawn(async move { connection.client.close(&too_many_keys()).await });
+            tokio::spawn(async move { connection.client.close(&why).await });
         }
-        only_keys()
     }
 
     /// Notes who the other end is and what it asked for.

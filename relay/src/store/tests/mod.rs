@@ -192,6 +192,17 @@ async fn facts_are_kept_and_a_database_stays_with_its_cluster(on: Backend) {
     assert!(matches!(other, Err(StoreError::OtherCluster)));
 }
 
+// PostgreSQL has no U+0000 in a text, so both have none.
+async fn text_with_a_null_is_kept_without_it(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let set = async |tx: &mut Tx| tx.meta_set("a\0b", "c\0\0d").await;
+    bed.store.change(set).await.unwrap();
+    for key in ["a\0b", "a\u{FFFD}b"] {
+        let found = bed.store.meta_get(key).await.unwrap();
+        assert_eq!(found.as_deref(), Some("c\u{FFFD}\u{FFFD}d"), "{key:?}");
+    }
+}
+
 async fn foreign_writes_are_distinguished_from_presence(on: Backend) {
     let bed = Fixture::new(on).await;
     let device = bed.join(1, None).await;
@@ -243,5 +254,6 @@ async fn dropped_write_rolls_back_and_releases_the_lock(on: Backend) {
 on_both!(
     facts_are_kept_and_a_database_stays_with_its_cluster,
     foreign_writes_are_distinguished_from_presence,
+    text_with_a_null_is_kept_without_it,
     dropped_write_rolls_back_and_releases_the_lock,
 );
