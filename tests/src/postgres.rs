@@ -10,6 +10,7 @@
 )]
 
 use std::fs::{self, File, OpenOptions};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ const WATCHER: &str = r#"
 pub struct Server {
     folder: PathBuf,
     child: Option<Child>,
+    /// More settings, of the form `NAME=VALUE`.
+    settings: Vec<String>,
 }
 
 /// A server of one test, which ends with this value.
@@ -71,6 +74,7 @@ pub fn shared() -> &'static Server {
         let mut server = Server {
             folder,
             child: None,
+            settings: vec![],
         };
         if !server.answers() {
             let _ = fs::remove_dir_all(&server.folder);
@@ -105,7 +109,8 @@ impl Server {
             "postgres",
             "-h",
         ]);
-        psql.arg(self.socket()).args(["-c", statement]);
+        psql.arg(self.socket())
+            .args(["-p", &self.port(), "-c", statement]);
         let done = psql.stdin(Stdio::null()).output().unwrap();
         match done.status.success() {
             true => Ok(()),
@@ -122,7 +127,15 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        self.socket().join(".s.PGSQL.5432").exists() && self.psql("SELECT 1").is_ok()
+        let socket = format!(".s.PGSQL.{}", self.port());
+        self.socket().join(socket).exists() && self.psql("SELECT 1").is_ok()
+    }
+
+    /// Returns its port, which is a part of the socket's name as well.
+    fn port(&self) -> String {
+        let mut settings = self.settings.iter();
+        let port = settings.find_map(|setting| setting.strip_prefix("port="));
+        port.unwrap_or("5432").to_owned()
     }
 
     fn start(&mut self) {
@@ -158,6 +171,9 @@ impl Server {
             "shared_buffers=32MB",
             "max_connections=400",
         ] {
+            postgres.args(["-c", setting]);
+        }
+        for setting in &self.settings {
             postgres.args(["-c", setting]);
         }
         postgres.stdin(Stdio::null()).stdout(Stdio::null());
@@ -197,12 +213,48 @@ impl OwnServer {
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // The server's user has to come through.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self::start_with(world_readable(), vec![])
+    }
+
+    /// Starts one that takes TLS on `localhost`, and returns it with its port and the certificate of its authority.
+    #[must_use]
+    pub fn start_with_tls() -> (Self, u16, PathBuf) {
+        let folder = world_readable();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for line in [
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout ca.key -out ca.pem",
+            "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile name -out server.pem",
+        ] {
+            fs::write(path("name"), "subjectAltName=DNS:localhost\n").unwrap();
+            let mut openssl = Command::new("openssl");
+            openssl.args(line.split(' ')).current_dir(folder.path());
+            let done = openssl.stdin(Stdio::null()).output();
+            let done = done.expect("openssl is not installed: sudo apt-get install openssl");
+            assert!(done.status.success(), "{done:?}");
+        }
+        if let Some((user, group)) = unprivileged() {
+            chown(path("server.key"), Some(user), Some(group)).unwrap();
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let settings = vec![
+            format!("port={port}"),
+            "listen_addresses=localhost".to_owned(),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", path("server.pem")),
+            format!("ssl_key_file={}", path("server.key")),
+        ];
+        let authority = folder.path().join("ca.pem");
+        (Self::start_with(folder, settings), port, authority)
+    }
+
+    fn start_with(folder: tempfile::TempDir, settings: Vec<String>) -> Self {
         let mut server = Server {
             folder: folder.path().join("server"),
             child: None,
+            settings,
         };
         server.start();
         Self {
@@ -269,6 +321,13 @@ impl Drop for OwnServer {
             self.crash();
         }
     }
+}
+
+/// Returns a folder that the server's user can come through.
+fn world_readable() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
 }
 
 /// Returns the folder of PostgreSQL's programs.

@@ -117,7 +117,7 @@ impl Stage {
             Self::Fmt => &[],
             Self::Clippy | Self::Fuzz => &[tools::CXX],
             Self::Deps => &[tools::PYTHON_VENV],
-            Self::Unit => &[tools::PYTHON_VENV, tools::POSTGRES],
+            Self::Unit => &[tools::PYTHON_VENV, tools::POSTGRES, tools::OPENSSL],
             Self::It => &[
                 tools::SSH,
                 tools::SFTP_SERVER,

@@ -98,6 +98,8 @@ pub(crate) const SYSTEMD_GUEST: [Tool; 5] = [
     ),
     file("e2fsprogs", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"]),
 ];
+/// Certificates for the server of a test.
+pub(crate) const OPENSSL: Tool = program("openssl", "openssl");
 /// The store's tests start a server of their own with its programs.
 pub(crate) const POSTGRES: Tool = file(
     "postgresql",

@@ -17,6 +17,7 @@ mod fleet;
 mod keys;
 mod outage;
 mod people;
+mod servers;
 mod snapshot;
 mod tables;
 mod tx;
