@@ -63,6 +63,7 @@ enum Frame {
     Exit,
     Address(u8),
     Incoming(u8),
+    CloseStdout,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -135,6 +136,7 @@ fuzz_target!(|input: Input| {
 fn message(frame: Frame) -> Result<SessionMessage, DataStream> {
     Ok(match frame {
         Frame::Open => SessionMessage::Open(open()),
+        Frame::CloseStdout => SessionMessage::CloseStdout,
         Frame::Names => SessionMessage::Names(vec![Login::new("root").expect("a name")]),
         Frame::Accepted => SessionMessage::Accepted,
         Frame::Refused => SessionMessage::Refused(SessionRefusal::NoShell),

@@ -18,7 +18,8 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 3: what else a session is restricted to ([`crate::wire::SessionTerms`]), and forwards of Unix sockets.
 /// 4: forwards are recorded in a shared log ([`crate::wire::ForwardRequest::Log`]).
 /// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and what follows it), the
-/// codes of a reset ([`crate::wire::ResetCode`]), which run of an agent speaks ([`crate::wire::Instance`]), and which
+/// codes of a reset ([`crate::wire::ResetCode`]), an output that is not read any more
+/// ([`crate::codec::frame::SessionMessage::CloseStdout`]), which run of an agent speaks ([`crate::wire::Instance`]), and which
 /// recordings a device holds ([`crate::wire::InventoryPart`]).
 pub const MINOR_VERSION: u16 = 5;
 
@@ -39,6 +40,9 @@ pub const DENIED_LOGINS_MINOR: u16 = 5;
 
 /// The minor version from which on devices tell an order to stop from the loss of an observer.
 pub const ON_DISCONNECT_MINOR: u16 = 5;
+
+/// The minor version from which on devices close a process's output that is not read any more.
+pub const CLOSE_STDOUT_MINOR: u16 = 5;
 
 /// The minor version from which on devices keep the content of a stream without a terminal up to a bound.
 pub const CONTENT_MAX_MINOR: u16 = 5;

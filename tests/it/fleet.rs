@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Device, Output, Relay, Running, SOON, Terminal, User, own_login, run, wait_until,
+    Device, Output, Relay, Running, SOON, Terminal, User, own_login, read_one_line, run, wait_until,
 };
 
 /// Two cameras that are online, one of them in the lab; a third, and a sensor, that have never been.
@@ -90,6 +90,21 @@ fn lines(text: &str, of: &str) -> Vec<String> {
     let begin = format!("{of}: ");
     let lines = text.lines().filter_map(|line| line.strip_prefix(&begin));
     lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_command_on_many_ends_when_its_output_is_not_read() {
+    let fleet = Fleet::new();
+    let (first, status) = read_one_line(&mut exec(&fleet.alice, "role=camera,state!=off", "yes"));
+    assert!(first.ends_with("cam: y\n"), "{first}");
+    assert_eq!(status.code(), Some(255));
+    wait_until(SOON, "no session is left", || {
+        fleet.relay.json(&["sessions", "--json"]) == serde_json::json!([])
+    });
+    // An answer that has an end comes to it.
+    let mut devices = fleet.alice.console();
+    let (_, status) = read_one_line(devices.arg("devices"));
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -24,6 +24,7 @@ const EXIT: u8 = 9;
 const ADDRESS: u8 = 10;
 const INCOMING: u8 = 11;
 const NAMES: u8 = 12;
+const CLOSE_STDOUT: u8 = 13;
 
 /// One of the byte streams of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub enum SessionMessage {
     /// Device to relay, before `Accepted`: the other logins with the user id of the session's account, at most
     /// [`MAX_ACCOUNT_NAMES`]. A relay that is older than minor version 5 skips it.
     Names(Vec<Login>),
+    /// Relay to device, of a process: its operator reads no more of its standard output. An agent that is older than
+    /// minor version 5 skips it.
+    CloseStdout,
 }
 
 impl SessionMessage {
@@ -83,6 +87,7 @@ impl SessionMessage {
             Self::Address(address) => (ADDRESS, encode_body(address, MAX_SESSION_MESSAGE)?),
             Self::Incoming(incoming) => (INCOMING, encode_body(incoming, MAX_SESSION_MESSAGE)?),
             Self::Names(names) => (NAMES, encode_body(names, MAX_SESSION_MESSAGE)?),
+            Self::CloseStdout => (CLOSE_STDOUT, Vec::new()),
         };
         Ok([header(kind, body.len()).as_slice(), &body].concat())
     }
@@ -217,6 +222,7 @@ impl FrameReader {
                 }
                 SessionMessage::Names(names)
             }
+            CLOSE_STDOUT => SessionMessage::CloseStdout,
             _ => return Ok(None),
         }))
     }
@@ -232,7 +238,7 @@ fn data_stream(kind: u8) -> Option<DataStream> {
 }
 
 fn is_known(kind: u8) -> bool {
-    kind <= NAMES
+    kind <= CLOSE_STDOUT
 }
 
 fn bound(kind: u8) -> usize {

@@ -659,6 +659,7 @@ fn what_opens_a_forward() {
         SessionMessage::Names(names.into()),
         "0c 000009 02 04 726f6f74 02 7069",
     );
+    frame(SessionMessage::CloseStdout, "0d 000000");
 }
 
 #[test]

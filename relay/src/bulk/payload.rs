@@ -116,7 +116,7 @@ impl Payload {
                     to.write_all(&data).await?;
                 }
                 Some(Input::Eof) => break,
-                Some(Input::Resize(_) | Input::Signal(_)) => {}
+                Some(Input::Resize(_) | Input::Signal(_) | Input::StdoutClosed) => {}
                 None => return Err(PayloadError::Gone),
             }
         }

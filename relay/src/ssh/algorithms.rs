@@ -15,8 +15,10 @@ use crate::ssh::limits::{
     AUTH_REJECTION_TIME, MAX_AUTH_FAILURES, MAX_KEY_OFFERS, SSH_EVENTS, SSH_PACKET,
 };
 
-/// The identification string of the relay on every connection.
-pub(crate) const VERSION: &str = concat!("SSH-2.0-Holdfast_", env!("CARGO_PKG_VERSION"));
+/// The identification string of the relay on every connection. OpenSSH's clients report that nothing reads a command's
+/// output any more (`eow@openssh.com`), and that they open no more sessions, only to servers whose string begins with
+/// `OpenSSH`. They and others know faults of its versions by the numbers behind `OpenSSH_`, so no number follows.
+pub(crate) const VERSION: &str = concat!("SSH-2.0-OpenSSH_Holdfast_", env!("CARGO_PKG_VERSION"));
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,

@@ -8,7 +8,7 @@ use crate::harness::memory;
 use hostile::operator::raw::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EOF, CHANNEL_EXTENDED_DATA, CHANNEL_FAILURE,
     CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE, CHANNEL_SUCCESS, CHANNEL_WINDOW_ADJUST,
-    DISCONNECT, PacketFields, Raw, SshMessage, UNIMPLEMENTED,
+    DISCONNECT, GLOBAL_REQUEST, PacketFields, REQUEST_SUCCESS, Raw, SshMessage, UNIMPLEMENTED,
 };
 
 /// Opens a channel as number 0, and gives the relay's number of it.
@@ -45,6 +45,20 @@ fn five_thousand_channels_are_asked_for_and_some_are_had() {
         assert_eq!(had, 64);
         fixture.is_undisturbed();
     }
+}
+
+#[test]
+fn a_client_that_wants_no_more_sessions_gets_none() {
+    let fixture = Fixture::new();
+    for mut raw in [fixture.at_console(), fixture.on_device()] {
+        opened(&mut raw, 1 << 20, 1 << 15);
+        let no_more = SshMessage::new(GLOBAL_REQUEST).string("no-more-sessions@openssh.com");
+        raw.say(no_more.byte(1));
+        raw.wait(REQUEST_SUCCESS);
+        raw.say(open(1, 1 << 20, 1 << 15));
+        raw.wait(CHANNEL_OPEN_FAILURE);
+    }
+    fixture.is_undisturbed();
 }
 
 /// russh knows which channels there are and drops what is said on others: no call of ours can be reached by them.

@@ -1,7 +1,7 @@
 //! Running a program to its end, with its output and a time limit.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::capture::Capture;
-use super::{COMMAND_TIMEOUT, POLL};
+use super::{COMMAND_TIMEOUT, POLL, SOON};
 
 /// A command in a clean environment: nothing of the caller's environment reaches what is tested.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
@@ -38,6 +38,36 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
     let output = running.wait(COMMAND_TIMEOUT);
     feeder.join().unwrap();
     output
+}
+
+/// Reads one line of its stdout and closes that, as `head -1` does, and gives the line and the exit status. Its stdin
+/// stays open, as a person's terminal does.
+#[track_caller]
+pub(crate) fn read_one_line(command: &mut Command) -> (String, ExitStatus) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let output = child.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (line, status);
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!(
+                "`{}` goes on although nothing reads its output",
+                render(command)
+            );
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 /// The exit of a command, and its output.

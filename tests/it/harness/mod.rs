@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub(crate) use accounts::Accounts;
 pub(crate) use cgroup::MemoryBound;
 pub(crate) use client::{Session, SshClient, block_on};
-pub(crate) use command::{Output, Running, command, run, run_with_input};
+pub(crate) use command::{Output, Running, command, read_one_line, run, run_with_input};
 pub(crate) use daemon::Daemon;
 pub(crate) use device::Device;
 pub(crate) use emulated::Emulated;

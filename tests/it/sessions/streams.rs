@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Running, SOON, Site, Way, command, run, run_with_input, wait_for};
+use crate::harness::{
+    Running, SOON, Site, Way, command, read_one_line, run, run_with_input, wait_for, wait_until,
+};
 
 /// The amount of data each way, in MiB; `HOLDFAST_SOAK_MIB=1024` is the full size.
 const MIB: u64 = 64;
@@ -179,4 +181,28 @@ fn sessions_of_one_device_do_not_mix() {
             "the lines of session {n} are not its own: {output}"
         );
     }
+}
+
+#[test]
+fn a_command_whose_output_is_not_read_any_more_gets_pipe() {
+    let site = Site::new();
+    let end = site.device.folder().join("end");
+    for way in Way::BOTH {
+        let line = format!("yes; echo $? >{}; exit 3", end.display());
+        let (first, status) = read_one_line(site.ssh(way).arg(line));
+        assert_eq!((first.as_str(), status.code()), ("y\n", Some(3)), "{way:?}");
+        assert_eq!(fs::read_to_string(&end).unwrap(), "141\n", "{way:?}");
+        // By a signal, as with sshd.
+        let (_, status) = read_one_line(site.ssh(way).arg("exec yes"));
+        assert_eq!(status.code(), Some(255), "{way:?}");
+        // Who takes it for an error goes on.
+        let line = "trap '' PIPE; while echo y; do :; done; echo late >&2; exit 4";
+        let (_, status) = read_one_line(site.ssh(way).arg(line));
+        assert_eq!(status.code(), Some(4), "{way:?}");
+    }
+    // What a device recorded of them is what the relay saw.
+    wait_until(SOON, "whole recordings", || {
+        let complete = ["recordings", "--state", "complete", "--json"];
+        site.relay.json(&complete).as_array().unwrap().len() == 6
+    });
 }

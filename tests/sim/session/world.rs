@@ -416,7 +416,9 @@ impl<'a> World<'a> {
                     assert!(self.operator.ended && !self.process.input_closed);
                     self.process.input_closed = true;
                 }
-                ProcessAction::Resize(_) | ProcessAction::Signal(_) => {
+                ProcessAction::Resize(_)
+                | ProcessAction::Signal(_)
+                | ProcessAction::CloseStdout => {
                     assert!(
                         !matches!(self.process.state, Process::Ended(..)),
                         "{action:?}"

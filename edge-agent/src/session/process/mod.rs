@@ -148,6 +148,7 @@ impl ProcessDriver {
             // `ssh -tt` leaves the shell waiting. So `close_after_queue` knows pipes only.
             ProcessAction::CloseStdin if self.terminal.is_some() => {}
             ProcessAction::CloseStdin => self.pump.inbound.stdin.close_after_queue(),
+            ProcessAction::CloseStdout => self.pump.outbound.close_stdout(),
             ProcessAction::Resize(size) => {
                 if let Some(terminal) = &self.terminal {
                     pty::resize(terminal, size);

@@ -242,7 +242,9 @@ fn event_of(message: &SessionMessage) -> Option<Event<'static>> {
         | SessionMessage::Exit(_)
         | SessionMessage::Address(_)
         | SessionMessage::Incoming(_)
-        | SessionMessage::Names(_) => None,
+        | SessionMessage::Names(_)
+        // That the output ends is recorded.
+        | SessionMessage::CloseStdout => None,
     }
 }
 

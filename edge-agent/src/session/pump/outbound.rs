@@ -154,6 +154,16 @@ impl Outbound {
         self.ended = true;
     }
 
+    /// Lets go of stdout, which is not read any more at the other end: what was read before goes its way.
+    pub(in crate::session) fn close_stdout(&mut self) {
+        let is_stdout = |source: &OutputSource| source.stream == DataStream::Stdout;
+        if let Some(at) = self.sources.iter().position(is_stdout) {
+            self.sources.remove(at);
+            let eof = Unrecorded::Eof(DataStream::Stdout);
+            self.unrecorded.push_back(eof);
+        }
+    }
+
     /// Lets go of the outputs, and of what was read: they are not wanted any more.
     pub(in crate::session) fn close(&mut self) {
         self.close_sources();

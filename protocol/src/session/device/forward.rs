@@ -76,7 +76,9 @@ impl DeviceForward {
                 Ok(())
             }
             // It has no terminal and no process.
-            SessionMessage::Resize(_) | SessionMessage::Signal(_) => Err(SessionViolation::Kind),
+            SessionMessage::Resize(_) | SessionMessage::Signal(_) | SessionMessage::CloseStdout => {
+                Err(SessionViolation::Kind)
+            }
             SessionMessage::Accepted
             | SessionMessage::Refused(_)
             | SessionMessage::Exit(_)

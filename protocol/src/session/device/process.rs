@@ -17,6 +17,9 @@ pub enum ProcessAction {
     Send(SessionMessage),
     /// Close the process's stdin, behind all data that came before. With a PTY it does nothing, as in sshd.
     CloseStdin,
+    /// Close our end of the process's stdout, so that it gets PIPE when it writes more. With a PTY it is read no more,
+    /// as in sshd.
+    CloseStdout,
     /// Set the terminal's size.
     Resize(WindowSize),
     /// Send a signal to the process group.
@@ -105,6 +108,7 @@ impl DeviceProcess {
             }
             SessionMessage::Resize(size) => self.push_live(ProcessAction::Resize(size)),
             SessionMessage::Signal(signal) => self.push_live(ProcessAction::Signal(signal)),
+            SessionMessage::CloseStdout => self.push_live(ProcessAction::CloseStdout),
             SessionMessage::Accepted
             | SessionMessage::Refused(_)
             | SessionMessage::Exit(_)

@@ -79,9 +79,10 @@ impl Course {
                 self.over = true;
                 Ok(Reported::Exited(exit))
             }
-            SessionMessage::Open(_) | SessionMessage::Resize(_) | SessionMessage::Signal(_) => {
-                Err(SessionViolation::Direction)
-            }
+            SessionMessage::Open(_)
+            | SessionMessage::Resize(_)
+            | SessionMessage::Signal(_)
+            | SessionMessage::CloseStdout => Err(SessionViolation::Direction),
         }
     }
 

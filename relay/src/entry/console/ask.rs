@@ -152,7 +152,7 @@ async fn read_all(input: &mut InputReceiver, most: usize) -> Option<Vec<u8>> {
         match input.next().await? {
             Input::Data(data) => bytes.extend_from_slice(&data),
             Input::Eof => break,
-            Input::Resize(_) | Input::Signal(_) => {}
+            Input::Resize(_) | Input::Signal(_) | Input::StdoutClosed => {}
         }
     }
     Some(bytes)

@@ -304,7 +304,13 @@ async fn over(
             match input {
                 Input::Data(data) if terminal && data.contains(&CTRL_C) => return true,
                 Input::Signal(Signal::Int | Signal::Term | Signal::Hup) => return true,
-                Input::Data(_) | Input::Eof | Input::Resize(_) | Input::Signal(_) => {}
+                // Who reads no more is gone for an answer that may have no end; a short one ends by itself.
+                Input::StdoutClosed if streams => return false,
+                Input::Data(_)
+                | Input::Eof
+                | Input::Resize(_)
+                | Input::Signal(_)
+                | Input::StdoutClosed => {}
             }
         }
         false

@@ -215,7 +215,7 @@ impl Upward for ForwardUp<'_> {
                 stream::send_message(send, &SessionMessage::Eof).await
             }
             // A connection has no terminal and no process.
-            Input::Resize(_) | Input::Signal(_) => Ok(()),
+            Input::Resize(_) | Input::Signal(_) | Input::StdoutClosed => Ok(()),
         }
     }
 

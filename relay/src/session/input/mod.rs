@@ -55,6 +55,8 @@ pub(crate) enum Input {
     Resize(WindowSize),
     /// A signal.
     Signal(Signal),
+    /// Its client reads no more standard output (`eow@openssh.com`).
+    StdoutClosed,
 }
 
 /// The reason why nothing more goes into a queue.
@@ -346,7 +348,7 @@ impl AsyncRead for InputReceiver {
             };
             match self.taken(queued) {
                 Input::Data(data) if !data.is_empty() => self.partial = Some((data, place)),
-                Input::Data(_) | Input::Resize(_) | Input::Signal(_) => {}
+                Input::Data(_) | Input::Resize(_) | Input::Signal(_) | Input::StdoutClosed => {}
                 Input::Eof => self.ended = true,
             }
         }

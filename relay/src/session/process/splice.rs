@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{DataStream, SessionMessage};
+use holdfast_protocol::limits::CLOSE_STDOUT_MINOR;
 use holdfast_protocol::recording::chain::{Closing, SentControl};
 use holdfast_protocol::wire::{Open, ResetCode};
 use quinn::{SendStream, VarInt, WriteError};
@@ -199,7 +200,12 @@ async fn splice(
     let device = &session.authorized.device().name;
     let mut gather = Gather::new(notices.outlet, session);
     let mut down = ProcessDown::new(session, ways);
-    let mut up = ProcessUp { session, ways };
+    let minor = route.minor();
+    let mut up = ProcessUp {
+        session,
+        ways,
+        minor,
+    };
     let gone = input.gone();
     tokio::select! {
         biased;
@@ -217,6 +223,8 @@ async fn splice(
 struct ProcessUp<'a> {
     session: &'a LiveSession,
     ways: SpliceContext<'a>,
+    /// The minor version that the device's agent speaks.
+    minor: u16,
 }
 
 impl Upward for ProcessUp<'_> {
@@ -254,6 +262,10 @@ impl Upward for ProcessUp<'_> {
                 pass_control(ways, SentControl::Signal(signal));
                 stream::send_message(send, &SessionMessage::Signal(signal)).await
             }
+            Input::StdoutClosed if self.minor >= CLOSE_STDOUT_MINOR => {
+                stream::send_message(send, &SessionMessage::CloseStdout).await
+            }
+            Input::StdoutClosed => Ok(()),
         }
     }
 }

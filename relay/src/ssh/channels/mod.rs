@@ -159,7 +159,7 @@ impl Channels {
         };
         // As with sshd: there is no process yet that a signal could be for.
         let is_early = self.waiting(id).is_some();
-        if is_early && matches!(input, Input::Signal(_)) {
+        if is_early && matches!(input, Input::Signal(_) | Input::StdoutClosed) {
             return Ok(());
         }
         let is_data = matches!(input, Input::Data(_));

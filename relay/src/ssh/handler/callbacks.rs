@@ -16,6 +16,10 @@ use crate::ssh::channels::outlet;
 use crate::ssh::channels::{HandlerError, Purpose};
 use crate::ssh::host_keys;
 
+/// The request of OpenSSH's clients that no session be opened besides those that were: a client that is led astray later
+/// cannot be used for more.
+const NO_MORE_SESSIONS: &str = "no-more-sessions@openssh.com";
+
 impl russh::server::Handler for Handler {
     type Error = HandlerError;
 
@@ -73,6 +77,10 @@ impl russh::server::Handler for Handler {
         data: &[u8],
         session: &mut Session,
     ) -> Result<Option<Vec<u8>>, Self::Error> {
+        if name == NO_MORE_SESSIONS {
+            self.no_more_sessions = true;
+            return Ok(Some(Vec::new()));
+        }
         if name != host_keys::PROVE {
             return Ok(None);
         }
@@ -92,6 +100,11 @@ impl russh::server::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if self.no_more_sessions {
+            let sentence = "your client asked that no more sessions be opened on this connection";
+            reply.reject(prohibited(sentence.to_owned())).await;
+            return Ok(());
+        }
         self.open_session(channel, reply).await;
         Ok(())
     }
@@ -235,6 +248,15 @@ impl russh::server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.channels.hand_on(channel, Input::Eof, session).await
+    }
+
+    async fn channel_end_of_write(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let closed = Input::StdoutClosed;
+        self.channels.hand_on(channel, closed, session).await
     }
 
     fn adjust_window(&mut self, channel: ChannelId, _current: u32) -> u32 {

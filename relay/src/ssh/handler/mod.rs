@@ -34,6 +34,8 @@ pub(crate) struct Handler {
     confirmed: Arc<Confirmed>,
     /// The host keys that the client was sent.
     host_keys: ListedKeys,
+    /// True if the client wants no further sessions.
+    no_more_sessions: bool,
 }
 
 impl Handler {
@@ -75,6 +77,7 @@ impl Handler {
             listeners: Listeners::default(),
             confirmed: Arc::default(),
             host_keys: ListedKeys::default(),
+            no_more_sessions: false,
         }
     }
 }

@@ -1885,6 +1885,14 @@ impl Session {
                         debug!("handler.signal {channel_num:?} {signal:?}");
                         handler.signal(channel_num, signal, self).await
                     }
+                    // HOLDFAST: an addition.
+                    "eow@openssh.com" => {
+                        map_err!(ensure_end(r))?;
+                        debug!("handler.channel_end_of_write {channel_num:?}");
+                        handler.channel_end_of_write(channel_num, self).await?;
+                        self.channel_success(channel_num)?;
+                        Ok(())
+                    }
                     x => {
                         warn!("unknown channel request {x}");
                         self.channel_failure(channel_num)?;

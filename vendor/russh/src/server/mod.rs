@@ -403,6 +403,17 @@ pub trait Handler: Sized {
         async { Ok(()) }
     }
 
+    // HOLDFAST: an addition.
+    /// Called when the client reads no more standard output of a channel (`eow@openssh.com`).
+    #[allow(unused_variables)]
+    fn channel_end_of_write(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Called when a new session channel is requested by the client.
     ///
     /// The handler receives a [`ChannelOpenHandle`] that must be used to accept or

@@ -92,6 +92,26 @@ fn the_exit_status_comes_behind_the_last_output() {
 }
 
 #[test]
+fn output_that_is_not_read_is_closed_while_the_process_runs() {
+    let close = || SessionMessage::CloseStdout;
+    let mut session = running(false);
+    session.handle_message(SessionMessage::Eof).unwrap();
+    // It says nothing of the other direction, and may come twice.
+    for _ in 0..2 {
+        session.handle_message(close()).unwrap();
+    }
+    let expected = [
+        ProcessAction::CloseStdin,
+        ProcessAction::CloseStdout,
+        ProcessAction::CloseStdout,
+    ];
+    assert_eq!(drain(&mut session), expected);
+    session.handle_exited(T, Exit::Status(0));
+    session.handle_message(close()).unwrap();
+    assert_eq!(drain(&mut session), []);
+}
+
+#[test]
 fn a_job_that_keeps_the_terminal_open_does_not_keep_the_session() {
     let mut session = running(true);
     session.handle_exited(T, Exit::Status(0));
