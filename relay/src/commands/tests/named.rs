@@ -1,9 +1,9 @@
 //! A device is named by its identifier wherever its name is taken.
 
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::time::timeout;
 
 use super::*;
+use crate::store::backend::sql;
 
 #[tokio::test]
 async fn a_device_is_named_by_its_id_too() {
@@ -73,13 +73,9 @@ async fn a_name_like_an_id_takes_no_device_its_id() {
     let cam = fixture.device(1, "cam", Labels::new()).await;
     // A device chooses its name, and of an earlier relay it could choose the id of another.
     let thief = fixture.device(2, "thief", Labels::new()).await;
-    let database = fixture.context.facts.folder.join("relay.db");
-    let address = format!("sqlite://{}", database.display());
-    let mut sql = SqliteConnection::connect(&address).await.unwrap();
-    let named = sqlx::query("UPDATE devices SET name = $1 WHERE id = $2");
+    let named = sql::query("UPDATE devices SET name = $1 WHERE id = $2");
     let named = named.bind(cam.id.to_string()).bind(thief.id.0.to_vec());
-    assert_eq!(named.execute(&mut sql).await.unwrap().rows_affected(), 1);
-    sql.close().await.unwrap();
+    assert_eq!(fixture.context.store.execute(named).await, 1);
     let shown = fixture
         .json(&format!("devices show {} --json", cam.id))
         .await;

@@ -5,7 +5,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::state::{Database, DatabaseUrl, State, random_bytes};
-use crate::store::Store;
+use crate::store::backend::sql::Statement;
+use crate::store::{Durability, Store};
 
 /// The databases that a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,18 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+impl Store {
+    /// Runs a statement that no method makes, and returns how many rows it affected.
+    pub(crate) async fn execute(&self, statement: Statement) -> u64 {
+        let mut tx = self.begin(Durability::Disk).await.unwrap();
+        let done = statement
+            .execute(&mut *tx.connection().await.unwrap())
+            .await;
+        tx.commit().await.unwrap();
+        done.unwrap().rows_affected()
+    }
+}
 
 /// An empty database of its own for one test.
 pub(crate) struct TestDatabase {
