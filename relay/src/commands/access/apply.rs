@@ -18,7 +18,7 @@ use crate::store::{Apply, Change};
   relay apply -f policy.toml
   ssh -p 2222 relay.example.com apply -f - < policy.toml
 
-The file, in TOML:
+The file, in TOML (or the same in JSON, as `get -o json` prints it):
   [roles.field-tech]
   idle_timeout = \"15m\"                    # or \"never\"; absent: 15m
   max_session = \"8h\"                      # absent: no limit

@@ -190,6 +190,110 @@ async fn a_bad_file_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_get_prints_as_json_is_applied() {
+    let fixture = Fixture::new().await;
+    apply(&fixture, "", &format!("{DOCUMENT}\n{USERS}")).await;
+    let other = Fixture::new().await;
+    for (what, applied) in [
+        ("roles", "+ role field-tech\n"),
+        ("users", "+ user alice\n"),
+    ] {
+        let printed = fixture.ok(&format!("get {what} -o json")).await;
+        says(&apply(&other, "", &printed).await, applied);
+        says(
+            &apply(&other, "", &format!("\n\t {printed}")).await,
+            "unchanged\n",
+        );
+    }
+    for form in ["toml", "json"] {
+        for what in ["roles", "users"] {
+            let line = format!("get {what} -o {form}");
+            assert_eq!(other.ok(&line).await, fixture.ok(&line).await);
+        }
+    }
+    // From a file of the relay's machine, too.
+    let file = fixture._dir.path().join("policy.json");
+    std::fs::write(&file, other.ok("get roles -o json").await).unwrap();
+    let line = format!("apply -f {}", file.display());
+    assert_eq!(fixture.ok(&line).await, "unchanged\n");
+}
+
+#[tokio::test]
+async fn a_mistake_in_json_is_one_sentence_with_its_place() {
+    let fixture = Fixture::new().await;
+    let table = [
+        (
+            r#"{"roles": {"r": {"idle": 1}}}"#,
+            "stdin: line 1, column 23: unknown field `idle`",
+        ),
+        ("{\n\"role\": {}}", "stdin: line 2, column "),
+        (r#"{"roles": {"r": {}, "r": {}}}"#, "\"r\" is given twice"),
+        (
+            r#"{"roles": {"r": {"source": []}}}"#,
+            "source is empty: name a network",
+        ),
+        (
+            r#"{"roles": {"r": {"source": null}}}"#,
+            "null is no value here: leave the field out",
+        ),
+        (
+            r#"{"roles": {"r": {"deny": {"labels": {"a": "b", "a": "c"}}}}}"#,
+            "\"a\" is given twice",
+        ),
+        (
+            r#"{"roles": {"r": {"deny": {"logins": []}}}}"#,
+            "roles.r.deny.logins is empty",
+        ),
+        (
+            r#"{"roles": {"r": {"limits": {"max_sessions": -1}}}}"#,
+            "-1: expected a whole number",
+        ),
+        (
+            r#"{"users": {"a": {"email": "absent"}}}"#,
+            "users.a: expected an e-mail address",
+        ),
+        (
+            r#"{"users": {"a b": {}}}"#,
+            "\"a b\": a user name may hold only",
+        ),
+        ("{} {}", "trailing characters"),
+        ("{", "EOF"),
+        ("{\"\u{9b}\": 1}", "unknown field `\\u{9b}`"),
+    ];
+    for (text, expected) in table {
+        let said = apply(&fixture, "", text).await;
+        assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{text}");
+        assert!(said.err.contains(expected), "{text}: {}", said.err);
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_policy_is_refused() {
+    let fixture = Fixture::new().await;
+    for empty in ["", "\n", " \r\n\t"] {
+        for flags in ["", "--prune", "--dry-run"] {
+            let said = apply(&fixture, flags, empty).await;
+            assert_eq!((said.code, said.out.as_str()), (FAILED, ""), "{empty:?}");
+            assert_eq!(
+                said.err,
+                "stdin is empty: expected roles or users in TOML or JSON; did the command before the pipe fail?\n"
+            );
+        }
+    }
+    let file = fixture._dir.path().join("policy.toml");
+    std::fs::write(&file, "").unwrap();
+    let said = fixture.fails(&format!("apply -f {}", file.display())).await;
+    assert!(
+        said.ends_with("is empty: expected roles or users in TOML or JSON\n"),
+        "{said}"
+    );
+    // One that says so is not.
+    says(&apply(&fixture, "", "# none yet\n").await, "unchanged\n");
+    says(&apply(&fixture, "", "{}").await, "unchanged\n");
+}
+
+#[tokio::test]
 async fn prune_keeps_named_entries_and_the_last_admin() {
     let fixture = Fixture::new().await;
     let admin = "[users.root]\nroles = ['admin']\nprincipals = ['root']\n";
@@ -226,7 +330,10 @@ async fn prune_keeps_named_entries_and_the_last_admin() {
         &apply(&fixture, "--prune", "[roles.other]\n").await,
         "- role field-tech\n+ role other\n",
     );
-    says(&apply(&fixture, "--prune", "").await, "unchanged\n");
+    says(
+        &apply(&fixture, "--prune", "# nothing\n").await,
+        "unchanged\n",
+    );
 }
 
 #[tokio::test]

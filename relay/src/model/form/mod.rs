@@ -35,7 +35,7 @@ pub(crate) use written::text;
 
 /// The body of `[roles.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of a role")]
 pub(crate) struct RoleForm {
     /// `"15m"` or `"never"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,19 +89,34 @@ pub(crate) struct RoleForm {
 
 /// `[roles.NAME.limits]`: 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table of limits, as in { max_sessions = 5 }"
+)]
 pub(crate) struct LimitsForm {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "values::limit"
+    )]
     max_connections: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "values::limit"
+    )]
     max_sessions: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "values::limit"
+    )]
     max_channels: Option<u32>,
 }
 
 /// `[roles.NAME.forward]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of destinations")]
 pub(crate) struct ForwardForm {
     /// Absent: anywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +137,10 @@ pub(crate) struct ForwardForm {
 
 /// `[roles.NAME.sftp]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table of constraints, as in { read_only = true }"
+)]
 pub(crate) struct SftpForm {
     /// Absent: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

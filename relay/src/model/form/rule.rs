@@ -9,7 +9,10 @@ use crate::model::role::rule::{LabelRule, LoginRule, Rule};
 
 /// `[roles.NAME.allow]` or `deny`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table of labels, logins and abilities"
+)]
 pub(crate) struct RuleForm {
     /// The devices that the rule is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

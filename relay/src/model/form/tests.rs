@@ -177,7 +177,10 @@ fn each_mistake_is_named_with_what_was_expected() {
             "source = [\"203.0.113.7/24\"]",
             "has bits beyond its prefix: write 203.0.113.0/24",
         ),
-        ("limits = { max_sessions = -1 }", "expected u32"),
+        (
+            "limits = { max_sessions = -1 }",
+            "-1: expected a whole number",
+        ),
         (
             "allow = { abilities = [\"shel\"] }",
             "\"shel\": expected shell, exec, sftp, forward, agent-forward, recover, review",
@@ -231,6 +234,23 @@ fn each_mistake_is_named_with_what_was_expected() {
             "for any device write { \"*\" = \"*\" }",
         ),
         ("deny = {}", "roles.tech.deny names nothing"),
+        (
+            "source = []",
+            "source is empty: name a network, or leave it out (then from anywhere)",
+        ),
+        (
+            "limits = { max_sessions = -1 }",
+            "-1: expected a whole number from 0 (no limit) to 4294967295",
+        ),
+        (
+            "limits = { max_channels = 4294967296 }",
+            "4294967296: expected a whole number from 0 (no limit)",
+        ),
+        (
+            "limits = { max_connections = \"5\" }",
+            "expected a whole number from 0 (no limit)",
+        ),
+        ("sftp = 1", "expected a table of constraints"),
         ("deny = { logins = [] }", "roles.tech.deny.logins is empty"),
         (
             "deny = [{ logins = [\"a\"] }, { abilities = [] }]",

@@ -11,7 +11,7 @@ use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{LabelKey, LabelValue, Login};
 use ipnet::IpNet;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, Expected, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -255,9 +255,39 @@ where
     from.deserialize_any(OneOrMany(PhantomData))
 }
 
+/// A limit of what runs at a time; 0 is none.
+struct LimitNumber;
+
+impl Visitor<'_> for LimitNumber {
+    type Value = Option<u32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from 0 (no limit) to {}", u32::MAX)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Option<u32>, E> {
+        let wrong = |_| E::custom(format!("{number}: expected {}", &self as &dyn Expected));
+        u32::try_from(number).map(Some).map_err(wrong)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Option<u32>, E> {
+        let wrong = |_| E::custom(format!("{number}: expected {}", &self as &dyn Expected));
+        u32::try_from(number).map(Some).map_err(wrong)
+    }
+}
+
+pub(crate) fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    from.deserialize_any(LimitNumber)
+}
+
 /// Networks. One with bits beyond its prefix is a slip of the pen: which part of it is meant?
 pub(crate) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let texts: Vec<String> = one_or_many(from)?;
+    // No network at all would mean any: who empties the list means the opposite.
+    if texts.is_empty() {
+        let wrong = "source is empty: name a network, or leave it out (then from anywhere)";
+        return Err(D::Error::custom(wrong));
+    }
     let network = |text: &String| {
         let network = text.parse::<IpNet>().ok();
         let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));

@@ -1,5 +1,6 @@
 //! The policy document: roles and users in one file that can be reviewed, applied and given back.
 
+mod json;
 mod read;
 mod users;
 mod write;
@@ -18,7 +19,7 @@ pub(crate) use write::{roles_toml, users_toml};
 
 /// A document as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of roles and users")]
 pub(crate) struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<FormText<RoleName>, RoleForm>,
@@ -28,7 +29,7 @@ pub(crate) struct Document {
 
 /// `[users.NAME]`. What it does not name stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of a user")]
 pub(crate) struct UserForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,

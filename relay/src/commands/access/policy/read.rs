@@ -3,8 +3,8 @@
 use holdfast_protocol::escape::{Escaped, OneLine};
 use thiserror::Error;
 
-use super::Document;
 use super::users::{UserError, check_user};
+use super::{Document, json};
 use crate::commands::Failure;
 use crate::commands::limits::MAX_POLICY_USERS;
 use crate::config::one_line;
@@ -19,6 +19,8 @@ use crate::store::limits::MAX_ROLES;
 pub(crate) enum DocumentError {
     #[error("{0} is not valid UTF-8")]
     NoText(String),
+    #[error("{0} is empty: expected roles or users in TOML or JSON{1}")]
+    Empty(String, &'static str),
     #[error("{file}: {problem}")]
     Parse { file: String, problem: String },
     #[error("{file}: {problem}")]
@@ -54,10 +56,22 @@ pub(crate) fn read(file: &str, text: &[u8]) -> Result<Policy, DocumentError> {
     let Ok(text) = std::str::from_utf8(text) else {
         return Err(DocumentError::NoText(file));
     };
-    let document: Document = toml::from_str(text).map_err(|error| DocumentError::Parse {
+    // Nothing at all is more likely a command before the pipe, or an editor, that failed.
+    if text.trim_ascii().is_empty() {
+        let cause = match file.as_str() {
+            "stdin" => "; did the command before the pipe fail?",
+            _ => "",
+        };
+        return Err(DocumentError::Empty(file, cause));
+    }
+    let document = match json::is_json(text) {
+        true => json::read(text),
+        false => toml::from_str(text).map_err(|error| one_line(text, &error)),
+    };
+    let document: Document = document.map_err(|problem| DocumentError::Parse {
         file: file.clone(),
         // What it quotes of the text is escaped where it is quoted.
-        problem: OneLine(&one_line(text, &error)).to_string(),
+        problem: OneLine(&problem).to_string(),
     })?;
     for (found, what, most) in [
         (document.roles.len(), "roles", MAX_ROLES),
