@@ -178,7 +178,7 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
     let fixture = Fixture::new();
     let other = Authority::new(fixture.site.relay.folder(), "other_ca", KeyKind::Ed25519);
     let named = ["-I", "id", "-n", "carol@example.com"];
-    // What the log says of it; of dates the SSH library has the first word.
+    // What the log says of it.
     let table: [(&Authority, &[&str], &str); 11] = [
         (&other, &named, "its authority is not trusted"),
         // Its own client does not even show this one; another does below.
@@ -190,12 +190,12 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
         (
             &fixture.ca,
             &["-V", "-2h:-1h", "-I", "id", "-n", "carol@example.com"],
-            "",
+            "certificate refused: it has expired",
         ),
         (
             &fixture.ca,
             &["-V", "+1h:+2h", "-I", "id", "-n", "carol@example.com"],
-            "",
+            "certificate refused: it is not valid yet",
         ),
         (
             &fixture.ca,
@@ -274,6 +274,34 @@ fn what_is_wrong_with_a_certificate_keeps_it_out() {
     // The same hand signs a good one.
     fixture.sign(&[]);
     assert!(fixture.is_let_in());
+}
+
+/// The SSH library refuses these by itself, and the log has which it was and why.
+#[test]
+fn the_log_names_a_certificate_that_is_refused_for_its_dates() {
+    let fixture = Fixture::new();
+    fixture.sign(&["-z", "77", "-I", "old laptop", "-V", "-2h:-1h"]);
+    assert!(!fixture.is_let_in());
+    let log = fixture.site.relay.log();
+    let line = log.lines().find(|line| line.contains("it has expired"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    for part in ["certificate refused", "old laptop", "77", "127.0.0.1"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    // Without its authority's signature, it is not believed what dates it has.
+    let path = fixture.carol.folder().join("key-cert.pub");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    // In the base64 of the signature, behind which there is only its end.
+    let at = words[1].trim_end_matches('=').len() - 20;
+    let other = if &words[1][at..=at] == "A" { "B" } else { "A" };
+    words[1].replace_range(at..=at, other);
+    fs::write(&path, words.join(" ")).unwrap();
+    let (relay, carol) = (&fixture.site.relay, &fixture.carol);
+    assert!(!block_on(SshClient::proves_by_certificate(relay, carol)));
+    let log = fixture.site.relay.log();
+    assert!(log.contains("its signature is not that of"), "{log}");
+    assert_eq!(log.matches("it has expired").count(), 1, "{log}");
 }
 
 /// OpenSSH's client keeps a host's certificate to itself; no other client needs to.

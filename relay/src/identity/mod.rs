@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::access::certificate::{
-    self as rules, Admission, CertGrant, CertificateFacts, CertificateRevocations, Claims,
+    self as rules, Admission, CertGrant, CertificateDenied, CertificateFacts,
+    CertificateRevocations, Claims,
 };
 use crate::access::limits::MAX_CERTIFICATE_PRINCIPALS;
 use crate::clock::Timestamp;
@@ -170,14 +171,41 @@ pub(crate) async fn by_certificate(
             Ok(Some(Principal { user, proof }))
         }
         Err(denied) => {
-            let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
-            if let Some(left_out) = log_limit::admits(LimitedLine::Certificate, Source::of(client))
-            {
-                info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
-                    left_out, "certificate refused: {denied}");
-            }
+            log_refused(&claims, client, &denied);
             Ok(None)
         }
+    }
+}
+
+/// Logs why a certificate proves nothing that the SSH library refuses by itself, before its key is proved: for its
+/// dates, or its signature.
+pub(crate) async fn note_refused(
+    store: &Store,
+    certificate: &Certificate,
+    client: IpAddr,
+    now: Timestamp,
+) {
+    let claims = certificate::claims(certificate);
+    // Without its authority's signature, what it says is anybody's word.
+    if certificate.verify_signature().is_err() {
+        return log_refused(&claims, client, &CertificateDenied::NotSigned);
+    }
+    // Without an answer of the store, the log has that.
+    let Ok(policy) = ask(store.policy()).await else {
+        return;
+    };
+    let key = certificate::prints(certificate.public_key());
+    let found = look_up(&policy, &claims, &key);
+    if let Err(denied) = rules::judge(found.facts(&claims, client), now) {
+        log_refused(&claims, client, &denied);
+    }
+}
+
+fn log_refused(claims: &Claims, client: IpAddr, denied: &CertificateDenied) {
+    let id: String = claims.key_id.chars().take(SHOWN_KEY_ID).collect();
+    if let Some(left_out) = log_limit::admits(LimitedLine::Certificate, Source::of(client)) {
+        info!(%client, %id, serial = claims.serial, authority = %claims.authority.sha256,
+            left_out, "certificate refused: {denied}");
     }
 }
 

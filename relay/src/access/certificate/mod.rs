@@ -154,6 +154,9 @@ impl CertGrant {
 /// The reason why a certificate proves nothing. It is for the log: the client hears of no reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum CertificateDenied {
+    /// A signature that is not of the authority that it names.
+    #[error("its signature is not that of the authority that it names")]
+    NotSigned,
     /// It is signed by an authority that is not trusted.
     #[error("its authority is not trusted: `relay ca trust` would")]
     Untrusted,

@@ -44,6 +44,15 @@ impl russh::server::Handler for Handler {
         Ok(())
     }
 
+    async fn auth_certificate_refused(
+        &mut self,
+        _user: &str,
+        certificate: &Certificate,
+    ) -> Result<(), Self::Error> {
+        self.login.certificate_refused(certificate).await;
+        Ok(())
+    }
+
     async fn auth_publickey(
         &mut self,
         user: &str,

@@ -145,6 +145,17 @@ impl Login {
         self.admit(user, proved).await
     }
 
+    /// Notes a certificate that the SSH library refuses before its key is proved.
+    pub(crate) async fn certificate_refused(&self, certificate: &Certificate) {
+        if !self.is_exhausted() {
+            let (store, client) = (
+                &self.front.sessions.store,
+                self.connection.client.address.ip(),
+            );
+            auth::note_refused(store, certificate, client, Timestamp::now()).await;
+        }
+    }
+
     /// Notes that the client was authenticated: it is recorded in the log, and the connection takes its slot. What is
     /// inside a jump was admitted with the connection around it.
     ///

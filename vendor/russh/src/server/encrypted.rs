@@ -1096,7 +1096,7 @@ async fn offer_refused<H: Handler + Send>(
         algorithm: &algorithm,
     };
     handler.auth_publickey_offered(user, offer).await?;
-    Ok(())
+    handler.auth_certificate_refused(user, cert).await
 }
 
 thread_local! {

@@ -335,6 +335,17 @@ pub trait Handler: Sized {
         async { Ok(()) }
     }
 
+    // HOLDFAST: an addition.
+    /// A certificate is refused before its key is proved: it is not valid now, or its signature is wrong.
+    #[allow(unused_variables)]
+    fn auth_certificate_refused(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Check authentication using an OpenSSH certificate. This method
     /// is called after the signature has been verified and key
     /// ownership has been confirmed.
