@@ -255,7 +255,7 @@ fn each_filter_picks_its_rows_and_the_newest_are_shown() {
     }
     relay
         .admin(&["audit", "--session", "x"])
-        .exits(1)
+        .exits(2)
         .says("expected a session's id");
 
     let table = relay

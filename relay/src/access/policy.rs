@@ -276,9 +276,12 @@ impl Subject {
         let counts = |role: &&Role| {
             role.source.is_empty() || role.source.iter().any(|network| network.contains(&client))
         };
+        let roles: Vec<Role> = self.roles.iter().filter(counts).cloned().collect();
+        let elsewhere = (roles.len() < self.roles.len()).then_some(client);
         Self {
             user: self.user.clone(),
-            roles: self.roles.iter().filter(counts).cloned().collect(),
+            roles,
+            elsewhere: elsewhere.or(self.elsewhere),
         }
     }
 

@@ -60,6 +60,23 @@ pub(super) fn ttl(text: &str) -> Result<Duration, Invalid> {
     Ok(span)
 }
 
+/// Returns a number of things, of which there is one at least.
+pub(super) fn count(text: &str) -> Result<u32, Invalid> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(expected_number("1")),
+    }
+}
+
+/// Returns the most of things that are wanted; 0: all.
+pub(super) fn limit(text: &str) -> Result<u32, Invalid> {
+    text.parse().map_err(|_| expected_number("0 (all)"))
+}
+
+fn expected_number(least: &str) -> Invalid {
+    format!("expected a whole number from {least} to {}", u32::MAX).into()
+}
+
 /// Returns the failure that the beginning of an id fits several things, which are named.
 pub(super) fn ambiguous(what: &str, begins: &str, ids: &[String]) -> Failure {
     let most = MAX_AMBIGUOUS as usize;

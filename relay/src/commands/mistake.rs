@@ -5,7 +5,11 @@ use std::error::Error as _;
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::words::nearest::nearest;
+
+/// A flag of recordings that the grammar has by another name: what is behind `--` has the one that was typed.
+const RENAMED: [&str; 2] = ["--state", "--in-state"];
 
 /// Returns the sentence, followed by how the command is used; `None` where the library has to say it.
 pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
@@ -22,6 +26,7 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
                 Some(near) => format!("did you mean \"{near}\"? Expected one of"),
                 None => "expected one of".to_owned(),
             };
+            let came = Escaped(&came);
             format!("{what} \"{came}\": {expected} {}", known.join(", "))
         }
         ErrorKind::UnknownArgument => {
@@ -30,9 +35,24 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
                 true => place.flags(),
                 false => place.subcommands(),
             };
-            let near = nearest(&came, &known);
-            let near = near.map_or_else(String::new, |near| format!(": did you mean \"{near}\"?"));
-            format!("unexpected argument \"{came}\"{}{near}", place.of_command())
+            let is_known = |flag: &str| known.iter().any(|one| one == flag);
+            let is_option = |came: &str| {
+                let [typed, renamed] = RENAMED;
+                is_known(came) || (came == typed && is_known(renamed))
+            };
+            let advice = match nearest(&came, &known) {
+                // It is one of the command's own, and was taken for a further word.
+                _ if is_option(&came) => {
+                    ": what is behind `--` is no option; write the options before it".to_owned()
+                }
+                Some(near) => format!(": did you mean \"{near}\"?"),
+                None => String::new(),
+            };
+            let came = Escaped(&came);
+            format!(
+                "unexpected argument \"{came}\"{}{advice}",
+                place.of_command()
+            )
         }
         ErrorKind::MissingRequiredArgument => {
             let missing = all(error, ContextKind::InvalidArg)?;
@@ -57,7 +77,10 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
             let expected = expected.map_or_else(String::new, |expected| format!(": {expected}"));
             match came.as_str() {
                 "" => format!("{argument} needs a value{expected}"),
-                came => format!("invalid value \"{came}\" for {argument}{expected}"),
+                came => {
+                    let came = Escaped(came);
+                    format!("invalid value \"{came}\" for {argument}{expected}")
+                }
             }
         }
         ErrorKind::ArgumentConflict => {
@@ -202,6 +225,46 @@ mod tests {
                 "invalid value \"movie\" for --kind <KIND>: the kinds are shell",
             ),
             ("audit --since", "--since <SPAN|TIME> needs a value"),
+            (
+                "audit --limit abc",
+                "invalid value \"abc\" for --limit <N>: expected a whole number from 0 (all) to 4294967295\n",
+            ),
+            (
+                "token create --uses x",
+                "invalid value \"x\" for --uses <USES>: expected a whole number from 1 to 4294967295\n",
+            ),
+            (
+                "token create --uses 0",
+                "invalid value \"0\" for --uses <USES>: expected a whole number from 1 to 4294967295\n",
+            ),
+            (
+                "audit --session zz",
+                "invalid value \"zz\" for --session <ID>: expected a session's id",
+            ),
+            (
+                "audit --device 'a b'",
+                "invalid value \"a b\" for --device <NAME|ID>: ",
+            ),
+            (
+                "lock address 300.1.1.1",
+                "invalid value \"300.1.1.1\" for <VALUE>: expected an address or network such as",
+            ),
+            (
+                "lock address 10.0.0.1/8",
+                "invalid value \"10.0.0.1/8\" for <VALUE>: it has bits beyond its prefix: write 10.0.0.0/8\n",
+            ),
+            (
+                "lock user alice --message 'a\nb\u{1b}[31m'",
+                "invalid value \"a\\nb\\u{1b}[31m\" for --message <MESSAGE>: must be one line",
+            ),
+            (
+                "recordings grep -- -x --state D",
+                "unexpected argument \"--state\" of `recordings grep`: what is behind `--` is no option; write",
+            ),
+            (
+                "recordings grep -- -x --user D",
+                "unexpected argument \"--user\" of `recordings grep`: what is behind `--` is no option; write the options before it\n",
+            ),
             (
                 "get users -o yaml",
                 "invalid value \"yaml\" for --output <OUTPUT>: expected one of table, toml, json",

@@ -1,7 +1,7 @@
 //! The text about a line that cannot be understood: what is wrong with it, and the remedy for a frequent slip.
 
 use clap::error::{ContextKind, ErrorKind};
-use holdfast_protocol::escape::Escaped;
+use holdfast_protocol::escape::OneLine;
 
 use super::{DONE, USAGE, mistake};
 
@@ -28,12 +28,10 @@ const DEVICE_TIP: &str = "\ntip: this is the relay itself; a device is reached a
 pub(crate) fn usage(error: &clap::Error, tree: &clap::Command) -> (String, u8) {
     let code = if error.use_stderr() { USAGE } else { DONE };
     let said = mistake::sentence(error, tree).unwrap_or_else(|| error.render().to_string());
-    // It quotes what was typed. Lines without anything odd stay as they are, quotes and all.
+    // What it quotes of what was typed is escaped where it is quoted.
     let mut text = String::new();
     for line in said.lines() {
-        let shown = Escaped(line).to_string();
-        let odd = shown.replace("\\\"", "\"").replace("\\\\", "\\") != line;
-        text.push_str(if odd { &shown } else { line });
+        text.push_str(&OneLine(line).to_string());
         text.push('\n');
     }
     text.push_str(tip(error).unwrap_or_default());

@@ -39,6 +39,7 @@ fn decisions() {
     let roles = vec![role("night", 10), role("day", 10), role("berlin", 10)];
     let names = roles.iter().map(|role| role.name.to_string()).collect();
     let subject = Subject {
+        elsewhere: None,
         user: user(names),
         roles,
     };

@@ -100,7 +100,11 @@ impl PolicySnapshot {
             });
         }
         let user = user.clone();
-        Ok(Some(Subject { user, roles }))
+        Ok(Some(Subject {
+            user,
+            roles,
+            elsewhere: None,
+        }))
     }
 
     /// Returns whether any authority is trusted.

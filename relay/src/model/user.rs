@@ -1,5 +1,7 @@
 //! Operators, as the store has them and as decisions need them.
 
+use std::net::IpAddr;
+
 use holdfast_protocol::ids::UserName;
 
 use super::role::Role;
@@ -30,6 +32,8 @@ pub(crate) struct Subject {
     pub user: User,
     /// The roles that count, by name.
     pub roles: Vec<Role>,
+    /// The client's address, if some of the user's roles do not count from there.
+    pub elsewhere: Option<IpAddr>,
 }
 
 /// The fingerprints of a key, as OpenSSH prints them. SHA-1 is for revocation lists that name keys so, and

@@ -31,6 +31,7 @@ pub(crate) fn subject(roles: Vec<Role>) -> Subject {
             disabled: false,
         },
         roles,
+        elsewhere: None,
     }
 }
 

@@ -183,6 +183,7 @@ proptest! {
         let on: Vec<_> = on.into_iter().collect();
         let device = device(labels(&on), None);
         let subject = Subject {
+            elsewhere: None,
             user: User {
                 id: crate::model::user::UserId(1),
                 name: UserName::new("alice").unwrap(),

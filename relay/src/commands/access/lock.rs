@@ -1,9 +1,11 @@
 //! `lock` and `unlock`: shutting a user, device, account or network out.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
 use holdfast_protocol::ids::{Login, UserName};
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
@@ -49,14 +51,14 @@ enum LockCommand {
     /// End and refuse every session on a device: NAME or its id
     Device(LockArgs<String>),
     /// Shut out an address or a network
-    Address(LockArgs<String>),
+    Address(LockArgs<Network>),
     /// List the active locks
     #[command(visible_alias = "list")]
     Ls,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct LockArgs<T: std::str::FromStr + Clone + Send + Sync + 'static>
+struct LockArgs<T: FromStr + Clone + Send + Sync + 'static>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
@@ -105,7 +107,7 @@ impl Command for Args {
             LockCommand::Role(new) => ("role", new.value.to_string(), &new.message),
             LockCommand::Login(new) => ("login", new.value.to_string(), &new.message),
             LockCommand::Device(new) => ("device", new.value.clone(), &new.message),
-            LockCommand::Address(new) => ("address", new.value.clone(), &new.message),
+            LockCommand::Address(new) => ("address", new.value.text.clone(), &new.message),
             LockCommand::Ls => return None,
         };
         let event = Event::new(EventKind::LockCreated).with("target", kind);
@@ -183,7 +185,11 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
             target.message,
             target.ttl,
         ),
-        LockCommand::Address(target) => (address(&target.value)?, target.message, target.ttl),
+        LockCommand::Address(target) => (
+            LockTarget::Address(target.value.network),
+            target.message,
+            target.ttl,
+        ),
     };
     let new = NewLock {
         target,
@@ -310,20 +316,26 @@ async fn device(text: &str, context: &Context) -> Result<LockTarget, Failure> {
     }
 }
 
-fn address(text: &str) -> Result<LockTarget, Failure> {
-    if let Some(network) = with_excess_bits(text) {
-        let text = holdfast_protocol::escape::Escaped(text);
-        return Err(Failure(format!(
-            "\"{text}\" has bits beyond its prefix: write {network}"
-        )));
+/// An address or a network, and how it was typed.
+#[derive(Clone, Debug)]
+struct Network {
+    text: String,
+    network: IpNet,
+}
+
+impl FromStr for Network {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Some(network) = with_excess_bits(text) {
+            return Err(format!("it has bits beyond its prefix: write {network}").into());
+        }
+        let expected = "expected an address or network such as 203.0.113.7 or 203.0.113.0/24";
+        Ok(Self {
+            text: text.to_owned(),
+            network: network(text).ok_or(expected)?,
+        })
     }
-    let network = network(text).ok_or_else(|| {
-        let text = holdfast_protocol::escape::Escaped(text);
-        Failure(format!(
-            "\"{text}\" is not an address or network: expected one such as 203.0.113.7 or 203.0.113.0/24"
-        ))
-    })?;
-    Ok(LockTarget::Address(network))
 }
 
 /// Checks a text that is shown on the terminals of others.

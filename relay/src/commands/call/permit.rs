@@ -1,5 +1,6 @@
 //! The rights that commands need, and the check of them.
 
+use crate::access::decision::Denied;
 use crate::access::policy::Ability;
 use crate::commands::{AnyCommand, Caller};
 
@@ -43,24 +44,33 @@ pub(crate) fn permit(caller: &Caller, command: &AnyCommand) -> Result<(), String
         return Err(format!("user \"{name}\" is disabled: ask an admin"));
     }
     let admin = subject.may(Ability::Admin);
+    let refused = |what: &str| {
+        let remedy = match subject.elsewhere {
+            // As on the way to a device: not the right is missing, but the place is wrong.
+            Some(client) if subject.roles.is_empty() => {
+                let user = name.to_string();
+                return Err(Denied::Elsewhere { user, client }.to_string());
+            }
+            Some(client) => {
+                format!(", and not every role may be used from {client}: see `whoami`")
+            }
+            None => "; ask an admin, and see `whoami`".to_owned(),
+        };
+        Err(format!(
+            "user \"{name}\" may not run this command: it needs {what}{remedy}"
+        ))
+    };
     match command.need() {
         Right::Nothing => Ok(()),
         Right::AnyRole if !subject.roles.is_empty() => Ok(()),
-        Right::AnyRole => Err(format!(
-            "user \"{name}\" may not run this command: it needs a role; ask an admin, and see `whoami`"
-        )),
+        Right::AnyRole => refused("a role"),
         Right::Recordings
             if admin || subject.may(Ability::Review) || subject.may(Ability::ReviewOwn) =>
         {
             Ok(())
         }
-        Right::Recordings => Err(format!(
-            "user \"{name}\" may not run this command: it needs the ability review or review-own; ask an admin, and see `whoami`"
-        )),
+        Right::Recordings => refused("the ability review or review-own"),
         Right::Ability(ability) if admin || subject.may(ability) => Ok(()),
-        Right::Ability(ability) => Err(format!(
-            "user \"{name}\" may not run this command: it needs the ability {}; ask an admin, and see `whoami`",
-            ability.as_str()
-        )),
+        Right::Ability(ability) => refused(&format!("the ability {}", ability.as_str())),
     }
 }

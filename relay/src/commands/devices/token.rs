@@ -12,7 +12,7 @@ use crate::audit::{Event, EventKind};
 use crate::clock::Coarse;
 use crate::commands::Done;
 use crate::commands::answer::table::{labels, table};
-use crate::commands::args::{Label, ttl};
+use crate::commands::args::{Label, ambiguous, count, ttl};
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::store::meta::PUBLIC_TUNNEL;
@@ -43,7 +43,7 @@ On the device: edge-agent join TOKEN
 The token is shown this once: the relay keeps only a hash of its secret.")]
     Create {
         /// The number of devices that may join with it
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 1, value_parser = count)]
         uses: u32,
         /// The time that it is valid: 30s, 10m, 1h, 7d
         #[arg(long, default_value = "1h", value_parser = ttl)]
@@ -57,7 +57,7 @@ The token is shown this once: the relay keeps only a hash of its secret.")]
     Ls,
     /// Remove a token: no device can join with it any more
     Rm {
-        /// As `token ls` prints it
+        /// As `token ls` prints it, or the beginning of it
         id: String,
     },
 }
@@ -122,15 +122,38 @@ async fn run(args: Args, context: &Context) -> Result<String, Failure> {
         }
         TokenCommand::Ls => list(&context.store.tokens().await?, args.json, context),
         TokenCommand::Rm { id } => {
+            let id = find(&id, context).await?;
             let mut tx = context.begin().await?;
             if !tx.remove_token(&id).await? {
-                let id = Escaped(&id);
-                return Err(Failure(format!("no token \"{id}\": see `relay token ls`")));
+                return Err(none(&id));
             }
             tx.commit().await?;
             Ok(format!("token {id} removed\n"))
         }
     }
+}
+
+/// Returns the id of the one token whose id begins so.
+async fn find(begins: &str, context: &Context) -> Result<String, Failure> {
+    let wanted = begins.to_ascii_lowercase();
+    let tokens = context.store.tokens().await?;
+    let ids = tokens.into_iter().map(|token| token.id);
+    let mut found: Vec<String> = ids
+        .filter(|id| !wanted.is_empty() && id.starts_with(&wanted))
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(none(begins)),
+        (Some(last), false) => {
+            found.push(last);
+            Err(ambiguous("token", begins, &found))
+        }
+    }
+}
+
+fn none(id: &str) -> Failure {
+    let id = Escaped(id);
+    Failure(format!("no token \"{id}\": see `relay token ls`"))
 }
 
 async fn create(new: NewToken, as_json: bool, context: &Context) -> Result<String, Failure> {

@@ -72,13 +72,9 @@ async fn what_is_not_there_is_not_locked() {
     ] {
         assert_eq!(fixture.fails(line).await, sentence);
     }
-    let said = fixture.fails("lock address 203.0.113.256").await;
-    assert!(said.contains("is not an address or network"), "{said}");
-    assert_eq!(
-        fixture.fails("lock address 10.0.0.1/8").await,
-        "\"10.0.0.1/8\" has bits beyond its prefix: write 10.0.0.0/8\n"
-    );
     for bad in [
+        "lock address 203.0.113.256".to_owned(),
+        "lock address 10.0.0.1/8".to_owned(),
         "lock user alice --message 'two\nlines'".to_owned(),
         format!("lock user alice --message '{}'", "x".repeat(257)),
         "lock user alice --ttl 0s".to_owned(),

@@ -33,7 +33,14 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
     assert!(!table.contains(printed.trim_end().rsplit('.').next().unwrap()));
 
     let id = row["id"].as_str().unwrap();
-    fixture.ok(&format!("token rm {id}")).await;
+    for unknown in ["''", "x", &format!("{id}0"), "%", "\u{1b}"] {
+        let said = fixture.fails(&format!("token rm {unknown}")).await;
+        assert!(said.starts_with("no token \""), "{said}");
+    }
+    // The beginning of it is enough.
+    let begins = id[..6].to_uppercase();
+    let removed = fixture.ok(&format!("token rm {begins}")).await;
+    assert_eq!(removed, format!("token {id} removed\n"));
     fixture.fails(&format!("token rm {id}")).await;
     assert_eq!(fixture.ok("token ls").await.lines().count(), 1);
     let made = fixture.json("token create --json").await;
@@ -68,6 +75,37 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
             "{bad}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_beginning_of_several_tokens_removes_none() {
+    let fixture = Fixture::serving().await;
+    // Of 17 tokens two begin with the same digit.
+    for _ in 0..17 {
+        fixture.ok("token create").await;
+    }
+    let tokens = fixture.json("token ls --json").await;
+    let ids: Vec<&str> = tokens
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["id"].as_str().unwrap())
+        .collect();
+    let of = |digit: &str| ids.iter().filter(|id| id.starts_with(digit)).count();
+    let shared = ids
+        .iter()
+        .map(|id| &id[..1])
+        .find(|digit| of(digit) > 1)
+        .unwrap();
+    let said = fixture.fails(&format!("token rm {shared}")).await;
+    let begins = format!("more than one token begins with \"{shared}\", give more of the id: ");
+    assert!(said.starts_with(&begins), "{said}");
+    assert!(
+        ids.iter()
+            .any(|id| id.starts_with(shared) && said.contains(id)),
+        "{said}"
+    );
+    assert_eq!(fixture.json("token ls --json").await, tokens);
 }
 
 #[tokio::test]
@@ -152,7 +190,7 @@ async fn devices_are_renamed_labelled_and_revoked() {
     );
     assert_eq!(
         fixture.fails("devices rename cam x").await,
-        "no device \"cam\"\n"
+        "no device \"cam\": see `devices`\n"
     );
     let taken = fixture.fails("devices rename node camera").await;
     assert!(taken.starts_with(&format!("name \"camera\" is taken by device {}", device.id)));
@@ -173,7 +211,7 @@ async fn devices_are_renamed_labelled_and_revoked() {
     );
     assert_eq!(
         fixture.fails("devices revoke absent").await,
-        "no device \"absent\"\n"
+        "no device \"absent\": see `devices`\n"
     );
     assert_eq!(
         fixture

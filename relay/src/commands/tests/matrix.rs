@@ -181,6 +181,37 @@ async fn every_command_asks_who_may() {
     }
 }
 
+#[tokio::test]
+async fn a_role_that_does_not_count_from_here_names_the_place() {
+    let fixture = fixture().await;
+    let policy = "[roles.home]\nsource = '192.0.2.0/24'\n\
+        allow = { abilities = ['admin'] }\n\
+        [users.far]\nroles = ['home']\n[users.near]\nroles = ['home', 'operator']\n";
+    let said = fixture.by(&Caller::Local, "apply -f -", policy).await;
+    assert_eq!(said.code, DONE, "{}", said.err);
+    let far = caller(&fixture, "far").await.unwrap();
+    for line in ["devices", "token ls", "recordings"] {
+        let said = fixture.by(&far, line, "").await;
+        assert_eq!(
+            (said.code, said.err.as_str()),
+            (
+                FAILED,
+                "no role of user \"far\" may be used from 203.0.113.9: connect from a network that one names\n"
+            )
+        );
+    }
+    let near = caller(&fixture, "near").await.unwrap();
+    let said = fixture.by(&near, "token ls", "").await;
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (
+            FAILED,
+            "user \"near\" may not run this command: it needs the ability admin, \
+             and not every role may be used from 203.0.113.9: see `whoami`\n"
+        )
+    );
+}
+
 /// Returns all that the commands can change.
 async fn everything(fixture: &Fixture) -> String {
     let mut all = String::new();

@@ -190,5 +190,6 @@ fn operator(roles: &[&str], disabled: bool) -> Caller {
             disabled,
         },
         roles: presets.collect(),
+        elsewhere: None,
     })
 }

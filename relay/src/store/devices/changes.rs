@@ -14,7 +14,7 @@ use crate::store::{Labels, StoreError, TokenLeft, Tx};
 #[derive(Debug, Error)]
 pub(crate) enum RenameError {
     /// There is no such device.
-    #[error("no device \"{0}\"")]
+    #[error("no device \"{0}\": see `devices`")]
     Unknown(DeviceName),
     /// Another device has the new name, or it is the identifier of one.
     #[error("name \"{name}\" is taken by device {holder}: choose another, or revoke that one")]
@@ -33,7 +33,7 @@ pub(crate) enum RenameError {
 #[derive(Debug, Error)]
 pub(crate) enum LabelError {
     /// There is no such device.
-    #[error("no device \"{0}\"")]
+    #[error("no device \"{0}\": see `devices`")]
     Unknown(DeviceName),
     /// There would be too many.
     #[error("\"{0}\" would have {1} labels; the maximum is {MAX_LABELS}: remove some with KEY=")]
@@ -58,7 +58,7 @@ pub(crate) struct RevokedDevice {
 #[derive(Debug, Error)]
 pub(crate) enum RevokeError {
     /// There is no such device.
-    #[error("no device \"{0}\"")]
+    #[error("no device \"{0}\": see `devices`")]
     Unknown(DeviceName),
     /// The store failed.
     #[error(transparent)]

@@ -13,11 +13,12 @@ use crate::audit::limits::AUDIT_PAGE;
 use crate::audit::{Event, EventKind, line};
 use crate::commands::Done;
 use crate::commands::answer::table::fitted;
-use crate::commands::args::{Moment, ambiguous};
+use crate::commands::args::{Moment, ambiguous, limit};
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::limits::WHOLE_ENTRY;
 use crate::commands::{Context, Failure, Out};
 use crate::limits::STORE_POLL;
+use crate::model::invalid::Invalid;
 use crate::session::registry::life::Activity;
 use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
@@ -50,16 +51,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// About this device: a name it had then, or its id
-    #[arg(long, value_name = "NAME|ID")]
+    #[arg(long, value_name = "NAME|ID", value_parser = device)]
     device: Option<String>,
     /// Of this kind, as in user.login or session.start
     #[arg(long, value_name = "EVENT")]
     event: Option<EventKind>,
     /// Of this session: its id, or the beginning of it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = digits)]
     session: Option<String>,
     /// The newest so many; 0: all
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT, value_parser = limit)]
     limit: u32,
     /// Go on with what comes, until you stop it; nothing is folded then
     #[arg(long, short)]
@@ -106,8 +107,6 @@ impl Args {
         let (mut device, mut device_id) = (self.device.clone(), None);
         if let Some(id) = device.as_deref().and_then(DeviceId::from_hex) {
             (device, device_id) = (None, Some(id.to_string()));
-        } else if let Some(name) = &device {
-            DeviceName::new(name).map_err(|error| Failure(error.to_string()))?;
         }
         let session = match &self.session {
             None => None,
@@ -152,26 +151,39 @@ impl Command for Args {
     }
 }
 
-/// Returns the identifier of the one session in the log that begins so. A whole one need not be there yet.
-async fn session(text: &str, context: &Context) -> Result<String, Failure> {
-    if let Some(id) = SessionId::from_hex(text) {
-        return Ok(id.to_string());
+/// Checks the name of a device, or its id.
+fn device(text: &str) -> Result<String, Invalid> {
+    if DeviceId::from_hex(text).is_none() {
+        DeviceName::new(text).map_err(|error| error.to_string())?;
     }
+    Ok(text.to_owned())
+}
+
+/// Returns the beginning of a session's id, in small letters.
+fn digits(text: &str) -> Result<String, Invalid> {
     let digits = text.to_ascii_lowercase();
     if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Failure(format!(
-            "\"{}\": expected a session's id as `audit` prints it, or the beginning of it: digits 0-9, a-f",
-            Escaped(text)
-        )));
+        return Err(
+            "expected a session's id as `audit` prints it, or the beginning of it: digits 0-9, a-f"
+                .into(),
+        );
+    }
+    Ok(digits)
+}
+
+/// Returns the identifier of the one session in the log that begins so. A whole one need not be there yet.
+async fn session(digits: &str, context: &Context) -> Result<String, Failure> {
+    if let Some(id) = SessionId::from_hex(digits) {
+        return Ok(id.to_string());
     }
     let most = MAX_AMBIGUOUS + 1;
-    let found = context.store.audit_sessions(&digits, most).await?;
+    let found = context.store.audit_sessions(digits, most).await?;
     match found.as_slice() {
         [] => Err(Failure(format!(
             "no session \"{digits}\" in the audit log: see `relay audit`"
         ))),
         [one] => Ok(one.clone()),
-        several => Err(ambiguous("session", &digits, several)),
+        several => Err(ambiguous("session", digits, several)),
     }
 }
 

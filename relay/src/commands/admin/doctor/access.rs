@@ -54,6 +54,7 @@ fn no_admin(users: &[UserRow], roles: &[Role], has_authority: bool) -> Option<Fi
     let is_admin = |row: &UserRow| {
         let logs_in = !row.keys.is_empty() || (has_authority && !row.principals.is_empty());
         let subject = Subject {
+            elsewhere: None,
             user: row.user.clone(),
             roles: row.user.roles.iter().filter_map(role).collect(),
         };

@@ -332,6 +332,7 @@ impl Snapshot {
             own.or_else(|| presets::preset(wanted))
         };
         Subject {
+            elsewhere: None,
             user: User {
                 // Nothing that belongs to a user is asked for here.
                 id: UserId(0),
