@@ -153,7 +153,7 @@ fn check_size(binary: &Path, target: &Target) -> Result<()> {
     let max = target.settings.size_max;
     if size > max {
         bail!(
-            "{} is {size} bytes, over its size-max of {max}",
+            "{} is {size} bytes, over its size-max of {max} (of one with a standard library that is built from source)",
             binary.display()
         );
     }
@@ -172,24 +172,26 @@ enum Route {
 }
 
 impl Route {
-    /// The best route for `target`; installs Debian's toolchain when there is no other and we may.
+    /// Returns the best route for `target`, and installs Debian's toolchain where it needs that and may. A standard
+    /// library that is built from its source comes first: the ready-made one has the reader of backtraces, which takes
+    /// the agent above its size.
     fn best(workspace: &Workspace, target: &Target) -> Result<Self> {
         let sysroot = sysroot(workspace)?;
         let rustlib = sysroot.join("lib/rustlib");
-        if has_std(&rustlib.join(&target.triple).join("lib")) {
-            return Ok(Self::ToolchainStd);
-        }
         if rustlib.join("src/rust/library/Cargo.lock").is_file() {
             return Ok(Self::ToolchainSource);
         }
-        tools::ensure(&tools::DEBIAN_RUST).with_context(|| {
-            format!(
-                "this Rust toolchain has no standard library for {triple}: \
-                 `rustup target add {triple}` is one way, Debian's compiler another",
-                triple = target.triple
-            )
-        })?;
-        Ok(Self::DebianSource)
+        match tools::ensure(&tools::DEBIAN_RUST) {
+            Ok(()) => Ok(Self::DebianSource),
+            Err(_) if has_std(&rustlib.join(&target.triple).join("lib")) => Ok(Self::ToolchainStd),
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "this Rust toolchain has no standard library for {}: `rustup component add rust-src` is one way, \
+                     Debian's compiler another",
+                    target.triple
+                )
+            }),
+        }
     }
 
     fn sentence(self) -> &'static str {
