@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use holdfast_protocol::ids::UserName;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -67,6 +68,9 @@ pub(crate) enum LeaseError {
         "the relay has reached its limit of {MAX_LEASES} connections and sessions: try again in a minute"
     )]
     Busy,
+    /// Nothing gives slots back any more.
+    #[error("the relay is stopping")]
+    Stopping,
     /// The store fails.
     #[error("the relay's store does not answer: try again in a minute")]
     Unavailable,
@@ -114,7 +118,10 @@ impl Leases {
                 user: user.clone(),
             },
             // From here on: should we be dropped half-way, what may have been taken is given back.
-            place: Some(place.map_err(|_| LeaseError::Busy)?),
+            place: Some(place.map_err(|error| match error {
+                TrySendError::Full(_) => LeaseError::Busy,
+                TrySendError::Closed(_) => LeaseError::Stopping,
+            })?),
         };
         let taken = self.take_patiently(&lease.row, limit).await;
         if let Err(LeaseError::Full(full)) = &taken {

@@ -6,9 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 
 use crate::store::limits::{BUSY_TIMEOUT, READERS, TURN_TIMEOUT};
@@ -53,6 +55,7 @@ impl SqliteFile {
                 .max_lifetime(None)
                 // A connection to a file does not go away: a ping before each query buys nothing.
                 .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(is_usable(connection)))
         };
         let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
         Self {
@@ -97,6 +100,17 @@ impl SqliteFile {
         self.presence.close().await;
         self.durable.close().await;
     }
+}
+
+/// Returns whether a connection may be used again; another one is opened in its place if not. Where the disk is full,
+/// SQLite takes a transaction back by itself. sqlx does not see that, cannot roll it back, and would refuse every later
+/// transaction on the connection.
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // The rollback of a dropped transaction may still be under way.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 impl fmt::Debug for SqliteFile {

@@ -143,3 +143,39 @@ async fn a_first_writer_that_gives_up_leaves_nothing_open() {
     next.commit().await.unwrap();
     assert_eq!(keys(&store).await, ["next"]);
 }
+
+#[tokio::test]
+async fn writes_go_on_after_the_disk_was_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let limit = |pages: String| {
+        let store = store.clone();
+        async move {
+            let limit = format!("PRAGMA max_page_count = {pages}");
+            let limit = sqlx::raw_sql(sqlx::AssertSqlSafe(limit));
+            limit.execute(&store.durable).await.unwrap();
+        }
+    };
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(&store.durable)
+        .await
+        .unwrap();
+    limit(pages.to_string()).await;
+    let mut first = turn(&store).await;
+    set(&mut first, "first").await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut second = turn(&store).await;
+            set(&mut second, &"x".repeat(100_000)).await.unwrap_err();
+        }
+    });
+    store.turns.until_waiting(1).await;
+    // They share a transaction, which SQLite takes back as a whole.
+    assert!(first.commit().await.is_err());
+    second.await.unwrap();
+    let mut third = turn(&store).await;
+    set(&mut third, "third").await.unwrap();
+    third.commit().await.unwrap();
+    assert_eq!(keys(&store).await, ["third"]);
+}
