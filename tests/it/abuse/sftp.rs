@@ -280,6 +280,46 @@ fn reused_request_number_ends_following_loudly() {
     );
 }
 
+/// A client that asks for much and hangs up: the end of the session is in the middle of what is being logged.
+#[test]
+fn what_a_client_did_before_it_hung_up_is_in_the_log() {
+    let fixture = Fixture::new();
+    let rows = |event: &str| {
+        let rows = ["audit", "--event", event, "--json", "--limit", "0"];
+        fixture.site.relay.admin(&rows).ok().out()
+    };
+    let mut missing = Vec::new();
+    for round in 1..=3 {
+        let folder = fixture.site.device.folder().join(round.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let paths: Vec<_> = (0..1_000)
+            .map(|number| folder.join(number.to_string()))
+            .collect();
+        let ended = || {
+            rows("session.end")
+                .lines()
+                .filter(|row| row.contains("went away"))
+                .count()
+        };
+        let mut sftp = Sftp::begin(&fixture);
+        let removals = (1..).zip(&paths).map(|(id, path)| {
+            std::fs::write(path, "text").unwrap();
+            packet(REMOVE, id, path.as_os_str().as_encoded_bytes())
+        });
+        sftp.send(&removals.collect::<Vec<_>>().concat());
+        assert_eq!(sftp.answer()[0], STATUS);
+        drop(sftp);
+        wait_for(SOON, "the session's end", || {
+            (ended() == round).then_some(())
+        });
+        let logged = rows("sftp");
+        let is_logged = |path: &std::path::Path| logged.contains(&format!("{:?}", path));
+        let gone = paths.into_iter().filter(|path| !path.exists());
+        missing.extend(gone.filter(|path| !is_logged(path)));
+    }
+    assert_eq!(missing, Vec::<std::path::PathBuf>::new());
+}
+
 /// Each is recorded with the path of its file, which was sent once: an honest recording is 200 times what was sent.
 #[test]
 fn thousands_of_operations_on_a_long_path_stay_verified() {

@@ -1,5 +1,7 @@
 //! Follows the file operations of an sftp session, from the splice to the audit log.
 
+use std::collections::VecDeque;
+
 use holdfast_protocol::sftp::{Followed, Follower};
 use tracing::warn;
 
@@ -18,6 +20,11 @@ pub(crate) struct Files<'a> {
     recorded: Option<&'a Recorded>,
     follower: Option<Mutex<Follower>>,
     ahead: Option<Ahead>,
+    /// Operations that are not in the log yet. One that is being written stays here until it is: a session that is
+    /// cut off drops what writes, and its end goes on with the rest.
+    unbooked: Mutex<VecDeque<Followed>>,
+    /// Held by what writes the first of them.
+    booking: tokio::sync::Mutex<()>,
 }
 
 impl<'a> Files<'a> {
@@ -35,6 +42,8 @@ impl<'a> Files<'a> {
             recorded,
             follower: sftp.then(Mutex::default),
             ahead: sftp.then(Ahead::default),
+            unbooked: Mutex::default(),
+            booking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -89,8 +98,13 @@ impl<'a> Files<'a> {
 
     async fn book(&self, seen: Vec<Followed>, unseen: u64) {
         self.count(&seen, unseen);
-        for followed in seen {
-            let booked = match followed {
+        self.unbooked.lock().extend(seen);
+        let _turn = self.booking.lock().await;
+        loop {
+            let Some(first) = self.unbooked.lock().front().cloned() else {
+                return;
+            };
+            let booked = match first {
                 Followed::Operation(operation) => Booked::operation(operation),
                 Followed::Lost(why) => {
                     let why = why.to_string();
@@ -101,6 +115,7 @@ impl<'a> Files<'a> {
             if let Some(booked) = booked {
                 self.report.sftp(self.session, booked).await;
             }
+            self.unbooked.lock().pop_front();
         }
     }
 
