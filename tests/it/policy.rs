@@ -193,7 +193,7 @@ fn a_role_counts_from_its_networks_alone() {
             .says(sentence);
     }
     let refused = run(bob.console().arg("devices")).exits(1);
-    refused.says("user \"bob\" may not run this command: it needs a role");
+    refused.says("no role of user \"bob\" may be used from 127.78.1.2");
     let whoami = run(bob.console().arg("whoami")).ok();
     assert!(
         whoami.out().contains("tech (without effect from here)"),
