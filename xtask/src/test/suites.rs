@@ -36,9 +36,9 @@ pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()>
     }
     let suites = run(workspace, &selection, &[], notes);
     // The tests of the store run on both databases by themselves. Of these, one writes into the file itself, and one
-    // makes hundreds of stores.
-    let above_the_store = [
-        "--lib",
+    // makes hundreds of stores. From the same selection: another one gives the dependencies other features, and all is
+    // compiled again.
+    selection.extend([
         "--",
         "recording::tests",
         "commands::tests",
@@ -46,9 +46,9 @@ pub(crate) fn unit(workspace: &Workspace, notes: &mut Vec<String>) -> Result<()>
         "commands::tests::foreign",
         "--skip",
         "commands::tests::matrix",
-    ];
+    ]);
     let on_server = [("HOLDFAST_TEST_DATABASE", "postgres".into())];
-    let suites = suites.and(run(workspace, &above_the_store, &on_server, notes));
+    let suites = suites.and(run(workspace, &selection, &on_server, notes));
     let mut examples = workspace.cargo();
     examples.args(["test", "--workspace", "--locked", "--doc", "--quiet"]);
     suites.and(count(&mut examples, notes))
