@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use holdfast_protocol::ids::{DeviceId, DeviceName};
 
 use crate::identity::{Principal, Proof};
+use crate::model::user::LOCAL_USER;
 use crate::store::Device;
 
 /// The fact of an event by how many seconds the device's clock was ahead of ours: `time` is never the device's.
@@ -45,7 +46,7 @@ impl Actor {
     #[must_use]
     pub(crate) fn local(os_user: String) -> Self {
         Self {
-            user: Some("local".to_owned()),
+            user: Some(LOCAL_USER.to_owned()),
             os_user: Some(os_user),
             ..Self::default()
         }

@@ -6,6 +6,9 @@ use holdfast_protocol::ids::UserName;
 
 use super::role::Role;
 
+/// The name that the audit log gives to the relay's own shell. No user has it.
+pub(crate) const LOCAL_USER: &str = "local";
+
 /// A user, however often their name is given to others later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct UserId(pub i64);

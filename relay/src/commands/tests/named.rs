@@ -240,3 +240,19 @@ async fn recordings_of_what_there_never_was_are_refused() {
         grep.err
     );
 }
+
+#[tokio::test]
+async fn no_user_has_the_name_of_the_relays_own_shell() {
+    let fixture = Fixture::serving().await;
+    for name in ["local", "Local"] {
+        let sentence = format!("user name \"{name}\" is that of the relay's own shell");
+        let refused = fixture
+            .fails(&format!("user add {name} --principal x"))
+            .await;
+        assert!(refused.starts_with(&sentence), "{refused}");
+        let text = format!("[users.{name}]\nroles = []\n");
+        let refused = fixture.by(&Caller::Local, "apply -f -", &text).await;
+        assert_eq!(refused.code, FAILED);
+        assert!(refused.err.contains(&sentence), "{}", refused.err);
+    }
+}

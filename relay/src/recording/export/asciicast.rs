@@ -1,6 +1,5 @@
 //! A recording as an asciicast v3, for players of terminal sessions.
 
-use holdfast_protocol::count::Count;
 use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{Event, Record, RecordingStart, Stream};
 use holdfast_protocol::wire::Exit;
@@ -8,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::mark::{Mark, MarkedLines};
 use super::screen::shown_size;
-use super::text::{ExportText, content_end_text, event_text, gap_line, redacted_text};
+use super::text::{
+    ExportText, content_end_text, event_text, gap_line, missing_text, redacted_text,
+};
 use super::title::Title;
 use crate::json;
 use crate::store::SessionFacts;
@@ -92,8 +93,7 @@ impl Asciicast {
                 self.event(micros, "m", &text)
             }
             Event::Gap(gap) => {
-                let missing = Count(gap.missing(), "byte");
-                let text = Mark::line(mark, &format!("gap, {missing}"));
+                let text = Mark::line(mark, &format!("gap, {}", missing_text(gap)));
                 self.event(micros, "m", &text)
             }
             Event::ContentEnds(ends) => {

@@ -153,8 +153,11 @@ impl Marks {
                 answered: seen.answered.end.frames,
                 beyond: match closing {
                     _ if open => None,
-                    Some(_) => Some(Mark::Unanswered),
-                    None => unproved(),
+                    // Before an exit status, all answers have passed.
+                    Some(closing) if closing.exit.is_none() && !is_tampered => {
+                        Some(Mark::Unanswered)
+                    }
+                    Some(_) | None => unproved(),
                 },
             }),
         }

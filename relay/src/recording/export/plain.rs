@@ -9,7 +9,7 @@ use holdfast_protocol::recording::record::{Event, Record, Stream};
 use super::forwards;
 use super::mark::{Mark, MarkedLines};
 use super::screen::shown_size;
-use super::text::{ExportText, content_end_text, gap_line, snake};
+use super::text::{ExportText, content_end_text, gap_line, missing_text, snake};
 use super::title::Title;
 use super::transcript::{TimedLine, TimedTranscript};
 use crate::recording::limits::MAX_TEXT_LINE;
@@ -142,9 +142,9 @@ impl Plain {
                 vec![self.line_now(Mark::line(mark, &forwards::closed_line(forward)))]
             }
             Event::Gap(gap) => {
-                let missing = gap.missing();
-                let verb = if missing == 1 { "is" } else { "are" };
-                let line = format!("[gap: {} {verb} missing]", Count(missing, "byte"));
+                let is_one = gap.missing().saturating_add(gap.records) == 1;
+                let verb = if is_one { "is" } else { "are" };
+                let line = format!("[gap: {} {verb} missing]", missing_text(gap));
                 vec![self.line_now(Mark::line(mark, &line))]
             }
             Event::ContentEnds(ends) => {

@@ -3,7 +3,7 @@
 use holdfast_protocol::count::Count;
 use holdfast_protocol::escape::EscapedBytes;
 use holdfast_protocol::recording::reader::DamagedBlock;
-use holdfast_protocol::recording::record::{ContentEnds, Event};
+use holdfast_protocol::recording::record::{ContentEnds, Event, Gap};
 use holdfast_protocol::wire::Exit;
 
 use super::screen::shown_size;
@@ -80,6 +80,16 @@ pub(crate) fn content_end_text(ends: &ContentEnds) -> String {
 /// Returns, in words, how much of the input is redacted.
 pub(crate) fn redacted_text(bytes: u64) -> String {
     format!("redacted, {}", Count(bytes, "byte"))
+}
+
+/// Returns, in words, how much a gap lacks.
+pub(crate) fn missing_text(gap: &Gap) -> String {
+    let (bytes, records) = (Count(gap.missing(), "byte"), Count(gap.records, "record"));
+    match (gap.missing(), gap.records) {
+        (_, 0) => bytes.to_string(),
+        (0, _) => records.to_string(),
+        _ => format!("{bytes} and {records}"),
+    }
 }
 
 /// Returns an exit status or a terminal's size in words.

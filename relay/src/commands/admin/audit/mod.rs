@@ -19,13 +19,11 @@ use crate::commands::limits::WHOLE_ENTRY;
 use crate::commands::{Context, Failure, Out};
 use crate::limits::STORE_POLL;
 use crate::model::invalid::Invalid;
+use crate::model::user::LOCAL_USER;
 use crate::session::registry::life::Activity;
 use crate::store::limits::MAX_AMBIGUOUS;
 use crate::store::{AuditEntry, AuditFilter, AuditKey, StoreError};
 use runs::Runs;
-
-/// The user of what is done in the relay's own shell.
-const LOCAL: &str = "local";
 
 /// Without `--limit`: what one can look through.
 const DEFAULT_LIMIT: u32 = 100;
@@ -197,7 +195,7 @@ async fn known(filter: &AuditFilter, head: i64, context: &Context) -> Result<(),
             user: filter.user.clone(),
             ..AuditFilter::default()
         };
-        if user.is_none() && text != LOCAL && !is_in_log(&only, head, context).await? {
+        if user.is_none() && text != LOCAL_USER && !is_in_log(&only, head, context).await? {
             return Err(unknown("user", text, "user ls"));
         }
     }

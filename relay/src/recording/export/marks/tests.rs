@@ -432,6 +432,9 @@ fn file_operations_have_marks_by_their_number() {
     assert_eq!(cut, [None, None, unproved, unseen, unseen]);
     let killed = marks_of(true, None, None);
     assert_eq!(killed, [None, None, unproved, unproved, unproved]);
+    // No answer is missing where the session has ended by itself.
+    let exited = marks_of(true, Some(Some(0)), None);
+    assert_eq!(exited, [None, None, unproved, unproved, unproved]);
     let gap = marks_of(true, Some(None), Some(4));
     assert_eq!(gap, [None, None, unproved, unseen, unproved]);
     let running = marks_of(false, None, None);

@@ -104,6 +104,9 @@ pub(crate) enum ApplyError {
         "no user could administer the relay over ssh any more: keep a user with a key and a role with the ability admin"
     )]
     LastAdmin,
+    /// The audit log uses the name for the relay's own shell.
+    #[error("user name \"{0}\" is that of the relay's own shell in the audit log: choose another")]
+    ReservedUser(UserName),
     /// There would be too many roles.
     #[error(
         "there would be {found} roles; the maximum is {most}: remove some with --prune or `relay role rm`"

@@ -6,6 +6,7 @@ use holdfast_protocol::ids::UserName;
 
 use super::{ApplyError, Policy, Snapshot, UserPolicy, UserState};
 use crate::model::presets;
+use crate::model::user::LOCAL_USER;
 use crate::store::limits::MAX_ROLES;
 
 pub(crate) fn plan(
@@ -85,6 +86,14 @@ fn check(before: &Snapshot, after: &Snapshot) -> Result<(), ApplyError> {
             other,
         }
     })?;
+    let is_reserved = |name: &&UserName| name.as_str().eq_ignore_ascii_case(LOCAL_USER);
+    let mut new = after
+        .users
+        .keys()
+        .filter(|name| !before.users.contains_key(*name));
+    if let Some(name) = new.find(is_reserved) {
+        return Err(ApplyError::ReservedUser(name.clone()));
+    }
     match before.has_admin() && !after.has_admin() {
         true => Err(ApplyError::LastAdmin),
         false => Ok(()),

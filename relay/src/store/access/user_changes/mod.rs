@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::model::role::RoleName;
+use crate::model::user::LOCAL_USER;
 use crate::store::backend::sql;
 use crate::store::meta::AccessPart;
 use crate::store::{StoreError, Tx, UserKey};
@@ -66,6 +67,9 @@ pub(crate) enum KeyError {
         "user \"{0}\" is there already and does not have this key: add it with `relay user key add {0} --key FILE`"
     )]
     Exists(UserName),
+    /// The audit log uses the name for the relay's own shell.
+    #[error("user name \"{0}\" is that of the relay's own shell in the audit log: choose another")]
+    Reserved(UserName),
     /// There is no such user.
     #[error("no user \"{0}\": see `relay user ls`")]
     UnknownUser(UserName),
@@ -129,6 +133,9 @@ impl Tx {
         user: &NewUser,
         now: Timestamp,
     ) -> Result<AddedUser, KeyError> {
+        if name.as_str().eq_ignore_ascii_case(LOCAL_USER) {
+            return Err(KeyError::Reserved(name.clone()));
+        }
         let add = sql::query(ADD_USER).bind(name.as_str()).bind(now.0);
         let new_user = add
             .execute(&mut *self.connection().await?)
