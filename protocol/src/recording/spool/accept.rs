@@ -197,8 +197,9 @@ impl Spool {
             });
         }
         let promised: u64 = self.live.values().map(LiveRecording::committed).sum();
-        // Where the file system is smaller than the spool may become, it is what is shared.
-        let left = left.min(share.left_of(self.free));
+        // Where the file system is smaller than the spool may become, it is what is shared, without what is on its way
+        // there: otherwise a write that is done would make room, and end a gap.
+        let left = left.min(share.left_of(self.free.saturating_sub(promised)));
         let reserve = self.config.reserve + left;
         if promised + cost + reserve > self.free {
             return Err(Unavailable::DiskFull {
