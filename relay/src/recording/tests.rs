@@ -157,6 +157,19 @@ impl Fixture {
         self.store.recording(SESSION).await.unwrap().unwrap()
     }
 
+    /// Ends the session, uploads all that the device has, and returns the recording when its verdict is signed.
+    async fn ended(
+        &self,
+        watched: &StreamDigests,
+        closing: Closing,
+        device: &Device,
+    ) -> RecordingFacts {
+        let over = self.recordings.over(watched, closing, false);
+        over.await.unwrap();
+        self.upload_all(device).await;
+        self.judged().await
+    }
+
     /// Returns the recording when its verdict is signed.
     async fn judged(&self) -> RecordingFacts {
         let wait = async {
@@ -633,12 +646,7 @@ async fn remade_recording_contradicts_relay_digests() {
     device.show(SESSION, b"before ");
     device.show(SESSION, b"ls -la /");
     device.end(SESSION);
-    bed.recordings
-        .over(&watched, exited(), false)
-        .await
-        .unwrap();
-    bed.upload_all(&device).await;
-    let facts = bed.judged().await;
+    let facts = bed.ended(&watched, exited(), &device).await;
     assert_eq!(facts.row.state, RecordingState::Tampered);
     assert_eq!(facts.row.reason.unwrap(), "stdout differs from 00:00");
 }
@@ -675,12 +683,7 @@ async fn input_in_flight_at_exit_is_not_tampering() {
     watched.pass(Stream::Stdout, b"head", 0);
     watched.pass(Stream::Stdin, b"more than `head -1` reads", 0);
     device.end(SESSION);
-    bed.recordings
-        .over(&watched, exited(), false)
-        .await
-        .unwrap();
-    bed.upload_all(&device).await;
-    let facts = bed.judged().await;
+    let facts = bed.ended(&watched, exited(), &device).await;
     // It is not all that the operator sent, and only the device says that it did not arrive.
     assert_eq!(
         (facts.row.state, facts.row.verified),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{exported, stream};
 use crate::harness::{
-    Hostile, Output, Relay, SOON, Way, block_on, own_login, run, run_with_input, wait_for,
+    Hostile, Output, Relay, SOON, Site, Way, block_on, own_login, run, run_with_input, wait_for,
     wait_until,
 };
 
@@ -192,20 +192,24 @@ fn answer_that_was_not_asked_for_is_never_verified() {
     );
 }
 
-/// The relay waits for it as long as it may, and then has an answer, for which this operator waits, too.
-#[test]
-fn operator_of_a_device_that_does_not_answer_is_refused() {
-    let site = super::site();
-    let target = OperatorTarget {
+/// Returns the device of a site, for one play of a hostile operator.
+fn target(site: &Site) -> OperatorTarget {
+    OperatorTarget {
         relay: site.relay.ssh(),
         key: site.alice.key(),
         user: format!("{}+kitchen-cam", own_login()),
         count: 1,
         within: Duration::from_secs(1),
-    };
+    }
+}
+
+/// The relay waits for it as long as it may, and then has an answer, for which this operator waits, too.
+#[test]
+fn operator_of_a_device_that_does_not_answer_is_refused() {
+    let site = super::site();
     site.device.signal(Signal::STOP);
     let case = of_operator("sftp-same-id").unwrap();
-    let outcome = block_on(operator::play(case, target)).unwrap();
+    let outcome = block_on(operator::play(case, target(&site))).unwrap();
     site.device.signal(Signal::CONT);
     let refused = Outcome::Refused("the subsystem".to_owned());
     assert_eq!(format!("{outcome:?}"), format!("{refused:?}"));
@@ -215,15 +219,8 @@ fn operator_of_a_device_that_does_not_answer_is_refused() {
 #[test]
 fn request_number_that_is_used_twice_ends_following() {
     let site = super::site();
-    let target = OperatorTarget {
-        relay: site.relay.ssh(),
-        key: site.alice.key(),
-        user: format!("{}+kitchen-cam", own_login()),
-        count: 1,
-        within: Duration::from_secs(1),
-    };
     let case = of_operator("sftp-same-id").unwrap();
-    block_on(operator::play(case, target)).unwrap();
+    block_on(operator::play(case, target(&site))).unwrap();
     let why = "the client used request number 0 again before it was answered";
     let row = wait_for(SOON, "the audit event", || {
         super::events(&site.relay, "sftp")

@@ -14,12 +14,7 @@ async fn judge(relay: Option<u64>, device: Option<u64>) -> (Fixture, RecordingFa
     }
     recorded.show(SESSION, &shown);
     recorded.end(SESSION);
-    bed.recordings
-        .over(&watched, exited(), false)
-        .await
-        .unwrap();
-    bed.upload_all(&recorded).await;
-    let facts = bed.judged().await;
+    let facts = bed.ended(&watched, exited(), &recorded).await;
     (bed, facts)
 }
 

@@ -26,9 +26,7 @@ async fn judge(
     pass(&watched);
     record(&mut device);
     device.end(SESSION);
-    bed.recordings.over(&watched, closing, false).await.unwrap();
-    bed.upload_all(&device).await;
-    bed.judged().await
+    bed.ended(&watched, closing, &device).await
 }
 
 fn typed(bytes: &[u8]) -> DataPiece<'_> {
@@ -218,12 +216,7 @@ async fn a_recording_that_ends_early_says_how_much_is_not_proved() {
         device.spool.handle_done(later, work, done);
     }
     device.restart();
-    bed.recordings
-        .over(&watched, Closing::default(), false)
-        .await
-        .unwrap();
-    bed.upload_all(&device).await;
-    let facts = bed.judged().await;
+    let facts = bed.ended(&watched, Closing::default(), &device).await;
     assert_eq!(facts.row.state, RecordingState::Truncated);
     let reason = facts.row.reason.unwrap();
     assert!(
@@ -241,22 +234,12 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
     // In one of three segments, and in the only one, which is no longer than a partial end may be.
     for (length, segments) in [(2_500_000, 3), (100_000, 1)] {
         let bed = Fixture::new().await;
-        let (_guard, key, watched) = bed.begin().await;
-        let mut device = Device::recording(&bed, SESSION, &key);
         let shown = noise(length);
-        device.show(SESSION, &shown);
-        for frame in shown.chunks(8 * 1024) {
-            watched.pass(Stream::Stdout, frame, 0);
-        }
-        device.end(SESSION);
+        let mut device = recorded(&bed, &shown).await;
         let (_, file) = device.files.0.iter_mut().next().unwrap();
         let middle = file.len() / 2;
         file[middle] ^= 1;
         device.restart();
-        bed.recordings
-            .over(&watched, exited(), false)
-            .await
-            .unwrap();
         bed.upload_all(&device).await;
         let facts = bed.judged().await;
         assert_eq!(facts.row.state, RecordingState::Tampered);
@@ -291,20 +274,10 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
 #[tokio::test]
 async fn what_is_added_behind_a_footer_costs_no_later_segment() {
     let bed = Fixture::new().await;
-    let (_guard, key, watched) = bed.begin().await;
-    let mut device = Device::recording(&bed, SESSION, &key);
     let shown = noise(2_500_000);
-    device.show(SESSION, &shown);
-    for frame in shown.chunks(8 * 1024) {
-        watched.pass(Stream::Stdout, frame, 0);
-    }
-    device.end(SESSION);
+    let mut device = recorded(&bed, &shown).await;
     device.files.0.values_mut().next().unwrap().push(0xa5);
     device.restart();
-    bed.recordings
-        .over(&watched, exited(), false)
-        .await
-        .unwrap();
     bed.upload_all(&device).await;
     let facts = bed.judged().await;
     assert_eq!(facts.row.state, RecordingState::Tampered);
@@ -360,12 +333,7 @@ async fn a_damaged_length_hides_nothing_that_is_behind_it() {
         }
         file[at + 2] ^= 0x70;
         device.restart();
-        bed.recordings
-            .over(&watched, exited(), false)
-            .await
-            .unwrap();
-        bed.upload_all(&device).await;
-        let facts = bed.judged().await;
+        let facts = bed.ended(&watched, exited(), &device).await;
         let said = (facts.row.state, facts.row.reason.clone().unwrap());
         let named = format!("segment 0, block {block}: a block has an impossible length");
         assert_eq!(said, (RecordingState::Tampered, named));

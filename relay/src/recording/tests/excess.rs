@@ -64,12 +64,7 @@ async fn running_session_is_waited_for() {
     let answer = bed.upload(offer, device.file(segment), usize::MAX).await;
     assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
     device.end(SESSION);
-    bed.recordings
-        .over(&watched, exited(), false)
-        .await
-        .unwrap();
-    bed.upload_all(&device).await;
-    let facts = bed.judged().await;
+    let facts = bed.ended(&watched, exited(), &device).await;
     assert_proved(&facts);
 }
 
