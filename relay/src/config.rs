@@ -263,7 +263,9 @@ fn value_at(text: &str, error: &toml::de::Error) -> Option<String> {
     let value = text.get(span)?;
     // A span at the key is about the key, which the error names.
     let is_value = key.trim_end().ends_with('=') && !value.is_empty() && !value.contains('\n');
-    is_value.then(|| {
+    // It may hold a password.
+    let is_secret = key.contains("database");
+    (is_value && !is_secret).then(|| {
         let shown: String = format!("{key}{value}")
             .chars()
             .take(MAX_SHOWN_VALUE)

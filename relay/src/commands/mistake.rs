@@ -11,6 +11,9 @@ use holdfast_protocol::words::nearest::nearest;
 /// A flag of recordings that the grammar has by another name: what is behind `--` has the one that was typed.
 const RENAMED: [&str; 2] = ["--state", "--in-state"];
 
+/// The flag whose value may hold a password.
+const SECRET: &str = "--database";
+
 /// Returns the sentence, followed by how the command is used; `None` where the library has to say it.
 pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
     let place = MistakenCommand::of(error, tree);
@@ -77,6 +80,9 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
             let expected = expected.map_or_else(String::new, |expected| format!(": {expected}"));
             match came.as_str() {
                 "" => format!("{argument} needs a value{expected}"),
+                _ if argument.starts_with(SECRET) => {
+                    format!("invalid value for {argument}{expected}")
+                }
                 came => {
                     let came = Escaped(came);
                     format!("invalid value \"{came}\" for {argument}{expected}")

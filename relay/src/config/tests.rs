@@ -158,6 +158,19 @@ fn an_error_about_a_value_quotes_its_line() {
     }
     let long = load(&format!("drain_grace = \"{}\"", "x".repeat(1_000))).unwrap_err();
     assert!(long.len() < 400, "{long}");
+    // An address of a database may hold a password.
+    for address in [
+        "\"mysql://hf:s3cret@db/x\"",
+        "\"postgres://hf:s3cret",
+        "[\"s3cret\"]",
+        "s3cret",
+    ] {
+        for key in ["database", "\"database\"", "database "] {
+            let error = load(&format!("{key}= {address}")).unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+            assert!(error.contains("line 1: "), "{error}");
+        }
+    }
     // Of an unknown field the value may be a secret.
     let unknown = load("secret = \"x\"").unwrap_err();
     assert!(!unknown.contains("it has"), "{unknown}");

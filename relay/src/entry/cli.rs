@@ -328,6 +328,16 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_a_database_is_not_repeated_in_a_mistake() {
+        let words = ["relay", "serve", "--database", "postgress://hf:s3cret@db/x"];
+        let error = parse(words.map(OsString::from)).err().unwrap();
+        let (said, _) = commands::usage(&error, &command());
+        assert!(said.contains("invalid value for --database"), "{said}");
+        assert!(said.contains("expected postgres://"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+
+    #[test]
     fn help_of_serve_names_every_key_of_the_configuration() {
         let mut tree = command();
         let serve = tree.find_subcommand_mut("serve").unwrap();

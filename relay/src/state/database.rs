@@ -12,6 +12,22 @@ const REMEMBERED: &str = "database";
 /// The schemes of such an address.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
+/// The expected form of such an address.
+const EXPECTED: &str = "expected postgres://USER@HOST/DATABASE";
+
+/// The parameters that name the place of a database, which may be in front of them too.
+const PLACE: [&str; 5] = ["host", "hostaddr", "port", "dbname", "user"];
+
+/// The other parameters that a connection takes. It ignores what it does not know, and logs its value.
+const OTHERS: [&str; 6] = [
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "options",
+];
+
 /// A database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Database {
@@ -33,12 +49,31 @@ impl DatabaseUrl {
     pub(crate) fn new(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         let known = SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme));
-        match known {
-            Some(rest) if !rest.is_empty() && !text.contains(char::is_control) => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err("expected postgres://USER@HOST/DATABASE"),
+        let rest = known.ok_or(EXPECTED)?;
+        if rest.is_empty() || text.contains(char::is_control) {
+            return Err(EXPECTED);
         }
+        // Where the password ends has to be clear: what is behind it is shown.
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, behind) = rest.split_at(end);
+        if behind.contains(['@', '#']) {
+            return Err(
+                "a password in the address has % as %25, / as %2F, ? as %3F, # as %23 and @ as %40",
+            );
+        }
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+        if !host.ends_with(']') && port.contains(|c: char| !c.is_ascii_digit()) {
+            return Err(EXPECTED);
+        }
+        let mut named = parameters(text).map(|(name, _)| name);
+        if named.any(|name| !PLACE.contains(&name) && !OTHERS.contains(&name)) {
+            return Err(
+                "expected no other parameters than host, hostaddr, port, dbname, user, password, sslmode, \
+                 sslrootcert, sslcert, sslkey and options",
+            );
+        }
+        Ok(Self(text.to_owned()))
     }
 
     /// Returns the whole address, with its password if it has one.
@@ -49,9 +84,9 @@ impl DatabaseUrl {
 }
 
 impl fmt::Display for DatabaseUrl {
-    /// Shows scheme, user, host and database: the password may be in front of the host or in a parameter.
+    /// Shows scheme, user, host and database, some of which may be parameters: which database it is, and nothing else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.0.split(['?', '#']).next().unwrap_or_default();
+        let address = self.0.split('?').next().unwrap_or_default();
         let (scheme, rest) = address.split_once("://").unwrap_or(("postgres", address));
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
@@ -61,8 +96,21 @@ impl fmt::Display for DatabaseUrl {
         if let Some(user) = login.and_then(|login| login.split(':').next()) {
             write!(f, "{user}@")?;
         }
-        f.write_str(place)
+        f.write_str(place)?;
+        let shown = parameters(&self.0).filter(|(name, _)| PLACE.contains(name));
+        for (number, (name, value)) in shown.enumerate() {
+            let separator = if number == 0 { '?' } else { '&' };
+            write!(f, "{separator}{name}={value}")?;
+        }
+        Ok(())
     }
+}
+
+/// Returns the names and values of an address's parameters, as they are written.
+fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let written = query.split('&').filter(|one| !one.is_empty());
+    written.map(|one| one.split_once('=').unwrap_or((one, "")))
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -106,14 +154,14 @@ impl State {
     }
 
     /// Takes the database on a server for this folder at its first start, or another way to the one that it has. It is
-    /// remembered by [`Self::remember_database`], once it was reached. `None` changes nothing.
+    /// remembered by [`Self::remember_database`], once it is bound to the folder's keys. `None` changes nothing.
     ///
     /// # Errors
     /// [`StateError::OtherDatabase`] if the folder has another database already.
     pub(crate) fn bind_database(&mut self, url: Option<DatabaseUrl>) -> Result<(), StateError> {
         let Some(url) = url else { return Ok(()) };
         let is_same = match &self.database {
-            // The password, or a parameter.
+            // Another password, or TLS.
             Database::Server(known) => known.to_string() == url.to_string(),
             Database::File(file) => files::is_empty(file)?,
         };
@@ -173,7 +221,7 @@ mod tests {
     fn database_of_a_folder_is_remembered_and_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("state");
-        let url = |text| Some(DatabaseUrl::new(text).unwrap());
+        let url = |text: &str| Some(DatabaseUrl::new(text).unwrap());
         let mut state = State::create_or_open(&folder).unwrap();
         state.bind_database(url("postgres://hf@wrong/x")).unwrap();
         drop(state);
@@ -195,6 +243,13 @@ mod tests {
                 .contains("has the database postgres://hf@db/x")
         );
         assert!(!other.to_string().contains("s3cret"), "{other}");
+        for elsewhere in ["?dbname=y", "?host=/run/other", "?port=5433", "?user=z"] {
+            let elsewhere = url(&format!("postgres://hf@db/x{elsewhere}"));
+            let other = state.bind_database(elsewhere);
+            assert!(matches!(other, Err(StateError::OtherDatabase { .. })));
+        }
+        let encrypted = url("postgres://hf@db/x?sslmode=require");
+        state.bind_database(encrypted).unwrap();
         // The password was changed.
         state.bind_database(url("postgres://hf:new@db/x")).unwrap();
         state.remember_database().unwrap();
@@ -219,7 +274,14 @@ mod tests {
             ),
             ("postgres://hf:s3cr@et@db:5433/x", "postgres://hf@db:5433/x"),
             ("postgresql://db/x?password=s3cret", "postgresql://db/x"),
-            ("postgres:///x?host=/run#s3cret", "postgres:///x"),
+            (
+                "postgres://hf:s3%3Fcr%2F@[::1]:5433/x?sslmode=disable",
+                "postgres://hf@[::1]:5433/x",
+            ),
+            (
+                "postgres:///x?host=/run&password=s3cret&sslmode=require&user=hf",
+                "postgres:///x?host=/run&user=hf",
+            ),
         ] {
             let url = DatabaseUrl::new(url).unwrap();
             assert_eq!(url.to_string(), shown);
@@ -231,6 +293,15 @@ mod tests {
             "mysql://db/x",
             "db/x",
             "postgres://db/\nx",
+            // Whatever is behind the host would be shown.
+            "postgres://hf:12?s3cret@db/x",
+            "postgres://hf:12/s3cret@db/x",
+            "postgres://hf:12#s3cret@db/x",
+            "postgres://hf:s3cret",
+            "postgres://db/x?password=s3@cret",
+            "postgres://db/x#s3cret",
+            "postgres://hf@db/x?sslpassword=s3cret",
+            "postgres://hf@db/x?pass%77ord=s3cret",
         ] {
             assert!(DatabaseUrl::new(bad).is_err(), "{bad}");
         }
