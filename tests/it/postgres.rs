@@ -52,6 +52,18 @@ fn relay_on_a_server_is_remembered_by_its_state_folder() {
 }
 
 #[test]
+fn folder_does_not_keep_the_database_of_another_relay() {
+    let server = OwnServer::start();
+    let mut first = Relay::start_with(&["--database", &database(&server)]);
+    first.terminate(SOON);
+    let second = Relay::new(&[]);
+    let theirs = ["serve", "--database", &server.get().url("relay")];
+    let refused = second.admin(&theirs).exits(1);
+    refused.says("holds another key than this relay has used so far");
+    assert!(!second.state().join("database").exists());
+}
+
+#[test]
 fn folder_with_a_database_of_its_own_takes_no_server() {
     let mut relay = Relay::start();
     relay.terminate(SOON);

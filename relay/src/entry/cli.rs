@@ -168,7 +168,6 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         let mut state = State::create_or_open(&config.state)?;
         state.bind_database(config.database.clone())?;
         let store = Store::open(state.database()).await?;
-        state.remember_database()?;
         let keys = state.key_fingerprints();
         let mut tx = store.begin(Durability::Disk).await?;
         if !accepted.is_empty() {
@@ -181,6 +180,8 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         tx.bind_keys(&keys).await?;
         tx.bind_cluster(&state.cluster.public()).await?;
         tx.commit().await?;
+        // Not before: a folder that was given another relay's database must not keep it.
+        state.remember_database()?;
         serve::run(config, state, store, Arc::new(CommandConsole)).await
     });
     // A stdout that is not read may hold up the audit log's thread for ever.
