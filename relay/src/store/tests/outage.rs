@@ -125,3 +125,38 @@ async fn exhausted_connections_are_reported_and_come_back() {
     drop(held);
     recovered(&store).await;
 }
+
+#[tokio::test]
+async fn writer_that_was_given_up_keeps_its_turn_at_the_server() {
+    const WAITING: &str =
+        "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let database = TestDatabase::new(Backend::Postgres);
+    let (store, other) = (database.open().await, database.open().await);
+    // Another process writes.
+    let writer = other.begin(Durability::Disk).await.unwrap();
+    let waiting = async |count: i64| {
+        let is = || sql::query_scalar::<i64>(WAITING).fetch_one(&other.db);
+        while is().await.unwrap() != count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let begin = tokio::spawn({
+        let store = store.clone();
+        async move { drop(store.begin(Durability::Disk).await) }
+    });
+    waiting(1).await;
+    begin.abort();
+    assert!(begin.await.unwrap_err().is_cancelled());
+    let begin = store.begin(Durability::Disk);
+    let second = async {
+        tokio::select! {
+            _ = begin => panic!("the other writes"),
+            () = waiting(2) => {}
+        }
+    };
+    let second = tokio::time::timeout(Duration::from_millis(300), second).await;
+    assert!(second.is_err(), "two wait at the server");
+    drop(writer);
+    recovered(&store).await;
+}

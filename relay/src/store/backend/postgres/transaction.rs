@@ -58,29 +58,27 @@ impl PostgresTransaction {
 
     async fn begin(
         pool: &ServerPool,
-        turn: Option<OwnedMutexGuard<()>>,
+        mut turn: Option<OwnedMutexGuard<()>>,
         sql: &'static str,
     ) -> Result<Self, StoreError> {
         loop {
             let lent = pool.take().await?;
             let is_reused = lent.is_reused();
-            // From here on a rollback is owed: also if nothing waits for the server's answer any more.
+            // From here on a rollback is owed, and the turn is kept for it: also if nothing waits for the server's answer
+            // any more.
             let mut this = Self {
                 lent: Some(lent),
                 pool: pool.clone(),
-                turn: None,
+                turn: turn.take(),
                 has_failed: false,
             };
             let begin = sqlx::raw_sql(sql).execute(this.connection()?);
             let done = timeout(ANSWER_TIMEOUT, begin).await;
             let is_lost = matches!(&done, Ok(Err(error)) if is_connection_lost(error));
             match this.settle(done) {
-                Err(_) if is_lost && is_reused => {}
+                Err(_) if is_lost && is_reused => turn = this.turn.take(),
                 Err(error) => return Err(error),
-                Ok(_) => {
-                    this.turn = turn;
-                    return Ok(this);
-                }
+                Ok(_) => return Ok(this),
             }
         }
     }
