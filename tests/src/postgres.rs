@@ -22,10 +22,12 @@ use std::time::{Duration, Instant};
 const USER: &str = "holdfast";
 /// `initdb` takes a second, and half a minute on a machine that is very busy.
 const START_TIMEOUT: Duration = Duration::from_secs(150);
-/// Ends the server `$1` with the files in `$2` once nothing has held the lock `$3` for 15 s.
+/// Ends the server `$1` with the files in `$2` once nothing has held the lock `$3` for 15 s. A server that has ended and
+/// that its parent, in a container perhaps no real init, does not wait for does not run.
 const WATCHER: &str = r#"
+    runs() { grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }
     exec 9<"$3"; idle=0
-    while kill -0 "$1" 2>/dev/null; do
+    while runs "$1"; do
         sleep 1
         if flock --nonblock --exclusive 9; then
             idle=$((idle + 1))
@@ -36,7 +38,7 @@ const WATCHER: &str = r#"
         fi
     done
     kill -INT "$1" 2>/dev/null
-    while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
+    while runs "$1"; do sleep 0.1; done
     rm -rf "$2"
 "#;
 
@@ -44,11 +46,13 @@ const WATCHER: &str = r#"
 pub struct Server {
     folder: PathBuf,
     child: Option<Child>,
+    /// It outlives the process that starts it, and its signals are not for it.
+    is_shared: bool,
     /// More settings, of the form `NAME=VALUE`.
     settings: Vec<String>,
 }
 
-/// A server of one test, which ends with this value.
+/// A server of one test, which ends with this value, and with the test's process group.
 pub struct OwnServer {
     server: Server,
     _folder: tempfile::TempDir,
@@ -75,6 +79,7 @@ pub fn shared() -> &'static Server {
         let mut server = Server {
             folder,
             child: None,
+            is_shared: true,
             settings: vec![],
         };
         if !server.answers() {
@@ -178,8 +183,10 @@ impl Server {
             postgres.args(["-c", setting]);
         }
         postgres.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = postgres.stderr(log).process_group(0).spawn().unwrap();
-        self.child = Some(child);
+        if self.is_shared {
+            postgres.process_group(0);
+        }
+        self.child = Some(postgres.stderr(log).spawn().unwrap());
         let began = Instant::now();
         while !self.answers() {
             let said = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -255,6 +262,7 @@ impl OwnServer {
         let mut server = Server {
             folder: folder.path().join("server"),
             child: None,
+            is_shared: false,
             settings,
         };
         server.start();
