@@ -53,4 +53,4 @@ impl Content {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

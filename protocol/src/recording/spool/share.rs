@@ -66,10 +66,12 @@ impl SpoolShare {
 mod tests {
     use alloc::vec;
 
+    use super::super::content::tests::noise;
     use super::super::tests::{secret, spool, terms};
-    use super::super::{Accept, Begin, DataPiece, Spool, Unavailable};
+    use super::super::{Accept, Begin, DataPiece, Spool, SpoolWork, Unavailable};
     use super::*;
     use crate::ids::SessionId;
+    use crate::limits::WRITE_DELAY;
     use crate::recording::reader::tests::start;
     use crate::recording::record::{Event, RecordedTerminal, Stream};
     use crate::wire::{StdinMode, WindowSize};
@@ -165,6 +167,38 @@ mod tests {
         }
         assert_eq!(begin(&mut spool, 9, SpoolShare::Recover), Ok(()));
         assert!(spool.used() <= whole);
+    }
+
+    #[test]
+    fn a_write_that_is_done_makes_no_room() {
+        let mut spool = spool(1 << 30);
+        (spool.config.reserve, spool.free) = (0, 400_000);
+        begin(&mut spool, 1, SpoolShare::Loose).unwrap();
+        let bytes = noise(40_000);
+        let piece = DataPiece {
+            stream: Stream::Stdout,
+            bytes: &bytes,
+            remaining: 0,
+            hidden: false,
+        };
+        let accept = spool.accept_data(T, SessionId([1; 16]), piece);
+        assert_eq!(accept, Accept::Accepted);
+        let room = |spool: &Spool| {
+            let shares = [SpoolShare::Loose, SpoolShare::Strict];
+            shares.map(|share| (0..).find(|cost| spool.room_for(*cost, share).is_err()))
+        };
+        let before = room(&spool);
+        let mut free = spool.free;
+        while let Some(work) = spool.poll_work(T + WRITE_DELAY) {
+            if let SpoolWork::Write(write) = &work {
+                free -= write.bytes.len() as u64;
+            }
+            spool.handle_done(T + WRITE_DELAY, work, Ok(free));
+        }
+        assert!(spool.free < 370_000, "{} are free", spool.free);
+        for (before, after) in before.into_iter().zip(room(&spool)) {
+            assert!(after <= before, "{after:?} after {before:?}");
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Session {
 }
 
 /// Returns bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
+pub(in crate::recording::spool) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     core::iter::repeat_with(|| {
         state ^= state << 13;
