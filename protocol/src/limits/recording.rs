@@ -118,6 +118,10 @@ pub const SECTOR: usize = 512;
 /// Or when its first byte has waited so long: as much as a power cut may take.
 pub const WRITE_DELAY: Duration = Duration::from_secs(2);
 
+/// The longest beginning of a recording that is written and not yet synced: with the write behind it, a power cut still
+/// tears off no more than a batch and two blocks. It is for a start's record, which is short.
+pub const MAX_UNSYNCED_BEGINNING: usize = MAX_BLOCK_PLAIN / 2;
+
 /// Limits how much of a session may wait for a slow medium before its process is slowed down.
 pub const MAX_UNWRITTEN: usize = 2 * WRITE_BATCH;
 

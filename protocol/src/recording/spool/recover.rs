@@ -43,8 +43,9 @@ pub struct TornEnd {
     pub lost: u64,
 }
 
-/// The most that one torn write leaves behind: a batch, and the block that filled it.
-const MAX_TORN: u64 = (WRITE_BATCH + 2 * MAX_BLOCK_SEALED) as u64;
+/// The most that one torn write leaves behind: a batch, and the block that filled it; and the beginning of a recording,
+/// which may not be synced by then.
+pub(super) const MAX_TORN: u64 = (WRITE_BATCH + 2 * MAX_BLOCK_SEALED) as u64;
 
 impl Spool {
     /// Takes over what is on the medium after a loss of power. Run it before anything is recorded.

@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::content::tests::noise;
+use super::recover::MAX_TORN;
 use super::*;
 use crate::limits::{MAX_SEGMENT_AGE, RECOVER_RESERVE, SESSION_RESERVE, WRITE_DELAY};
 use crate::recording::chain::tests::expectation;
@@ -283,6 +285,43 @@ fn writes_are_batched_and_old_segments_are_closed() {
     let flash = spool.flash();
     // The beginning need not be safe from a power cut.
     assert_eq!((flash.syncs, flash.written), (2, files[&0].len() as u64));
+}
+
+/// Covers a session that is fast while the medium is slow: what a power cut takes is still taken for its work.
+#[test]
+fn what_is_not_synced_is_no_more_than_a_torn_write() {
+    for length in [0, 8, 20, 40, 70, 100].map(|blocks| blocks * 1024) {
+        let mut spool = spool(SPOOL_BYTES);
+        let terms = terms(RecordingMode::Strict, StdinMode::Full);
+        begin(&mut spool, &terms, &ProcessRequest::Shell.into(), true).unwrap();
+        let bytes = noise(length);
+        let say = |spool: &mut Spool| {
+            for bytes in bytes.chunks(4096) {
+                let piece = DataPiece {
+                    stream: Stream::Stdout,
+                    bytes,
+                    remaining: 0,
+                    hidden: false,
+                };
+                assert_eq!(spool.accept_data(T, SESSION, piece), Accept::Accepted);
+            }
+        };
+        say(&mut spool);
+        let (mut unsynced, mut now) = (0, T);
+        loop {
+            let Some(SpoolWork::Write(write)) = spool.poll_work(now) else {
+                now += WRITE_DELAY;
+                continue;
+            };
+            unsynced += write.bytes.len() as u64;
+            assert!(unsynced <= MAX_TORN, "{unsynced} of {length}");
+            if write.sync {
+                break;
+            }
+            say(&mut spool);
+            spool.handle_done(now, SpoolWork::Write(write), Ok(1 << 40));
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use embedded_io::{Error as _, ErrorKind};
 
 use super::{EndedRecording, FileState, Spool, SpoolFile, Sync};
 use crate::ids::SessionId;
+use crate::limits::MAX_UNSYNCED_BEGINNING;
 use crate::recording::medium::{FileName, Medium, SegmentName};
 use crate::recording::record::EndReason;
 use crate::recording::segment::SegmentLink;
@@ -40,9 +41,11 @@ pub struct SpoolWrite {
 
 impl SpoolWrite {
     /// Returns whether it is written for the case that the agent is killed, not that the power is cut: it need not be
-    /// safe at once, so that a short session costs one sync.
+    /// safe at once, so that a short session costs one sync. A long one, of a session that was fast while the medium was
+    /// slow, is: a power cut would tear off more than one write.
     fn is_beginning(&self) -> bool {
-        self.segment.index == 0 && self.at == 0 && !self.closes
+        let is_first = self.segment.index == 0 && self.at == 0 && !self.closes;
+        is_first && self.bytes.len() <= MAX_UNSYNCED_BEGINNING
     }
 }
 
