@@ -1,8 +1,8 @@
 //! Compares what a device holds with what is expected of it: the rest is judged at once.
 //!
 //! Only sessions that began before the agent's start, or before this tunnel, are compared: of a session that begins
-//! meanwhile, the device need not know yet. Which these are is decided by the relay's rows. What a device does not list although it has it is
-//! not taken any more, as with anything that it reports as gone.
+//! meanwhile, the device need not know yet. Which these are is decided by the relay's rows. What a device does not list
+//! although it has it is not taken any more, as with anything that it reports as gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ impl InventoryQuota {
 }
 
 impl IncomingInventory {
-    /// Checks the place of a part before it costs anything. An inventory that is over is not begun again.
+    /// Checks the place of a part before it costs anything. Another inventory may follow one that is over: an agent whose
+    /// first was not taken sends that one, and a while later that of the tunnel. All of a tunnel share the quota.
     pub(in crate::recording) fn check(
         &mut self,
         part: &InventoryPart,
@@ -70,7 +71,7 @@ impl IncomingInventory {
         if part.part == 0 && !quota.take() {
             return Err(InventoryFault::TooMany);
         }
-        self.next = if part.last { u32::MAX } else { part.part + 1 };
+        self.next = if part.last { 0 } else { part.part + 1 };
         Ok(())
     }
 }

@@ -238,14 +238,16 @@ fn parts_come_in_order_and_end() {
     }
     let endless = part(MAX_INVENTORY_PARTS, vec![], true);
     assert_eq!(inventory.check(&endless, &quota), Err(InventoryFault::Part));
-    // The others of the tunnel, each on a stream of its own.
+    // The others of the tunnel: on a stream of its own, and behind another one.
     let only = part(0, vec![], true);
-    for _ in 1..MAX_INVENTORIES {
-        let mut inventory = IncomingInventory::default();
-        inventory.check(&only, &quota).unwrap();
-        assert_eq!(inventory.check(&only, &quota), Err(InventoryFault::Part));
-    }
+    let behind = part(1, vec![], true);
     let mut inventory = IncomingInventory::default();
-    let fault = inventory.check(&only, &quota);
-    assert_eq!(fault, Err(InventoryFault::TooMany));
+    for _ in 1..MAX_INVENTORIES {
+        inventory.check(&only, &quota).unwrap();
+        assert_eq!(inventory.check(&behind, &quota), Err(InventoryFault::Part));
+    }
+    for mut inventory in [inventory, IncomingInventory::default()] {
+        let fault = inventory.check(&only, &quota);
+        assert_eq!(fault, Err(InventoryFault::TooMany));
+    }
 }
