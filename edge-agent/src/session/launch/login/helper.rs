@@ -38,12 +38,12 @@ pub fn main() -> ! {
     std::process::exit(0)
 }
 
-/// Tries whether PAM opens a session by this `su`.
+/// Tries whether PAM opens a session by this `su`. How it closes that is not waited for as long as it may take.
 ///
 /// # Errors
 /// What PAM or `su` says.
 pub fn probe(su: &Path) -> Result<(), String> {
-    WaitingShell::start(su, ROOT, 0).map(|(_, waiting)| waiting.close())
+    WaitingShell::start(su, ROOT, 0).map(|(_, waiting)| waiting.leave())
 }
 
 fn serve(control: &mut UnixStream) {
@@ -87,10 +87,13 @@ fn open(task: &LoginTask) -> (LoginAnswer, Option<WaitingShell>) {
         Ok((given, waiting)) => return (LoginAnswer::Opened(given), Some(waiting)),
         Err(why) => why,
     };
-    // Root must get in to mend it; and what refuses even root is no verdict on an account.
-    let is_broken = || probe(&task.su).is_err();
-    if task.mode == LoginMode::Auto && (account.uid == 0 || is_broken()) {
-        return (LoginAnswer::Bare(why), None);
+    let mut of_root = None;
+    if task.mode == LoginMode::Auto {
+        // Root must get in to mend it; and what refuses even root is no verdict on an account.
+        match (account.uid != 0).then(|| WaitingShell::start(&task.su, ROOT, 0)) {
+            Some(Ok((_, waiting))) => of_root = Some(waiting),
+            Some(Err(_)) | None => return (LoginAnswer::Bare(why), None),
+        }
     }
     let name = Escaped(&account.name);
     let text = match CHANGE.iter().any(|words| why.contains(words)) {
@@ -100,5 +103,6 @@ fn open(task: &LoginTask) -> (LoginAnswer, Option<WaitingShell>) {
         false => format!("PAM on the device refuses \"{name}\": {why}"),
     };
     let refusal = SessionRefusal::Failed(accounts::bounded(text));
-    (LoginAnswer::Refused(refusal), None)
+    // It is closed when the operator has the answer, because that may take its time.
+    (LoginAnswer::Refused(refusal), of_root)
 }

@@ -119,6 +119,13 @@ impl WaitingShell {
         }
     }
 
+    /// Has the PAM session closed, and waits for that no longer than a person does who asks whether PAM works. What takes
+    /// longer is not cut off.
+    pub(super) fn leave(mut self) {
+        self.hang_up();
+        self.has_ended(PAM_CLOSE_TIMEOUT);
+    }
+
     /// Ends what may not have come so far: `su` closes the session when it is asked to end.
     fn end(mut self) {
         self.hang_up();
@@ -308,6 +315,21 @@ mod tests {
         go(folder.path());
         assert!(waiting.is_over(&control, Some(&SOON)));
         waiting.close();
+    }
+
+    #[test]
+    fn who_only_asks_does_not_wait_for_a_slow_close() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!("sh -c \"$4\"; : >\"$0.closing\"; {GO}; : >\"$0.closed\"");
+        let waiting = start(folder.path(), &script);
+        let asked = clock::instant();
+        waiting.leave();
+        assert!(asked.elapsed() < PAM_CLOSE_TIMEOUT * 3);
+        let exists = |end: &str| folder.path().join(end).exists();
+        assert!(exists("su.closing") && !exists("su.closed"));
+        go(folder.path());
+        let closed = is_soon(Duration::from_secs(30), || exists("su.closed"));
+        assert!(closed, "it was cut off");
     }
 
     // A home may be written back and unmounted: that is not cut off, however the shell has come to its end.
