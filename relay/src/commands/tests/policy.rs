@@ -227,6 +227,10 @@ async fn a_mistake_in_json_is_one_sentence_with_its_place() {
             "stdin: line 1, column 23: unknown field `idle`",
         ),
         ("{\n\"role\": {}}", "stdin: line 2, column "),
+        (
+            r#"{"roles": {"r": {"forward": []}}}"#,
+            "expected a table of destinations",
+        ),
         (r#"{"roles": {"r": {}, "r": {}}}"#, "\"r\" is given twice"),
         (
             r#"{"roles": {"r": {"source": []}}}"#,

@@ -3,6 +3,7 @@
 
 mod error;
 mod rule;
+mod table;
 mod text;
 mod values;
 mod written;
@@ -27,6 +28,7 @@ pub(crate) use error::FormError;
 use error::at_most;
 pub(crate) use rule::RuleForm;
 use rule::rules;
+pub(crate) use table::{TableOnly, only_a_table};
 pub(crate) use text::{TomlText, inline};
 pub(crate) use values::FormText;
 pub(crate) use values::size;
@@ -35,7 +37,7 @@ pub(crate) use written::text;
 
 /// The body of `[roles.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table of a role")]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a table of a role")]
 pub(crate) struct RoleForm {
     /// `"15m"` or `"never"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +92,7 @@ pub(crate) struct RoleForm {
 /// `[roles.NAME.limits]`: 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
+    remote = "Self",
     deny_unknown_fields,
     expecting = "a table of limits, as in { max_sessions = 5 }"
 )]
@@ -116,7 +119,11 @@ pub(crate) struct LimitsForm {
 
 /// `[roles.NAME.forward]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table of destinations")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    expecting = "a table of destinations"
+)]
 pub(crate) struct ForwardForm {
     /// Absent: anywhere. Empty: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +145,7 @@ pub(crate) struct ForwardForm {
 /// `[roles.NAME.sftp]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
+    remote = "Self",
     deny_unknown_fields,
     expecting = "a table of constraints, as in { read_only = true }"
 )]
@@ -149,6 +157,8 @@ pub(crate) struct SftpForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<FormText<SftpRoot>>,
 }
+
+only_a_table!(RoleForm, LimitsForm, ForwardForm, SftpForm);
 
 impl RoleForm {
     /// Returns the role that this is, under a name.

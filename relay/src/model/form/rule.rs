@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{FormError, at_most};
+use super::only_a_table;
 use crate::model::limits::{MAX_RULE_LOGINS, MAX_RULES};
 use crate::model::role::Ability;
 use crate::model::role::rule::{LabelRule, LoginRule, Rule};
@@ -10,6 +11,7 @@ use crate::model::role::rule::{LabelRule, LoginRule, Rule};
 /// `[roles.NAME.allow]` or `deny`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
+    remote = "Self",
     deny_unknown_fields,
     expecting = "a table of labels, logins and abilities"
 )]
@@ -24,6 +26,8 @@ pub(crate) struct RuleForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abilities: Option<Vec<Ability>>,
 }
+
+only_a_table!(RuleForm);
 
 impl RuleForm {
     fn check(&self, place: &str, allow: bool) -> Result<(), FormError> {

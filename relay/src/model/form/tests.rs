@@ -251,6 +251,11 @@ fn each_mistake_is_named_with_what_was_expected() {
             "expected a whole number from 0 (no limit)",
         ),
         ("sftp = 1", "expected a table of constraints"),
+        // Not the fields in the order of the code, nor a form without any.
+        ("sftp = [true]", "expected a table of constraints"),
+        ("forward = []", "expected a table of destinations"),
+        ("limits = [3]", "expected a table of limits"),
+        ("allow = [[]]", "expected a table of labels"),
         ("deny = { logins = [] }", "roles.tech.deny.logins is empty"),
         (
             "deny = [{ logins = [\"a\"] }, { abilities = [] }]",

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use holdfast_protocol::ids::UserName;
 use serde::{Deserialize, Serialize};
 
-use crate::model::form::{FormText, RoleForm};
+use crate::model::form::{FormText, RoleForm, only_a_table};
 use crate::model::role::RoleName;
 
 pub(crate) use read::read;
@@ -19,7 +19,11 @@ pub(crate) use write::{roles_toml, users_toml};
 
 /// A document as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table of roles and users")]
+#[serde(
+    remote = "Self",
+    deny_unknown_fields,
+    expecting = "a table of roles and users"
+)]
 pub(crate) struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<FormText<RoleName>, RoleForm>,
@@ -29,7 +33,7 @@ pub(crate) struct Document {
 
 /// `[users.NAME]`. What it does not name stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table of a user")]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a table of a user")]
 pub(crate) struct UserForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
@@ -42,6 +46,8 @@ pub(crate) struct UserForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principals: Option<Vec<String>>,
 }
+
+only_a_table!(Document, UserForm);
 
 #[cfg(test)]
 mod tests;

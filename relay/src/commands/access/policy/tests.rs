@@ -68,6 +68,14 @@ fn a_mistake_is_one_sentence_with_file_and_place() {
             "FILE: role \"admin\" is a preset and cannot be changed",
         ),
         ("[roles.a.deny]", "FILE: roles.a.deny names nothing"),
+        (
+            "[roles]\na = [\"20m\"]",
+            "FILE: line 2: invalid type: sequence, expected a table of a role",
+        ),
+        (
+            "[users]\na = []",
+            "FILE: line 2: invalid type: sequence, expected a table of a user",
+        ),
         ("[roles.a]\n[roles.a]", "FILE: line 2: duplicate key"),
         (
             "[users.a]\nemail = \"absent\"",
