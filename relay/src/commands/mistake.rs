@@ -38,16 +38,15 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
                 true => place.flags(),
                 false => place.subcommands(),
             };
-            let is_known = |flag: &str| known.iter().any(|one| one == flag);
-            let is_option = |came: &str| {
-                let [typed, renamed] = RENAMED;
-                is_known(came) || (came == typed && is_known(renamed))
-            };
+            let is_known = |word: &str| known.iter().any(|one| one == word);
+            let [typed, renamed] = RENAMED;
+            let is_own = is_known(&came) || (came == typed && is_known(renamed));
             let advice = match nearest(&came, &known) {
                 // It is one of the command's own, and was taken for a further word.
-                _ if is_option(&came) => {
+                _ if is_own && came.starts_with('-') => {
                     ": what is behind `--` is no option; write the options before it".to_owned()
                 }
+                _ if is_own => ": what is behind `--` is no command; leave the `--` out".to_owned(),
                 Some(near) => format!(": did you mean \"{near}\"?"),
                 None => String::new(),
             };
@@ -271,6 +270,11 @@ mod tests {
                 "recordings grep -- -x --user D",
                 "unexpected argument \"--user\" of `recordings grep`: what is behind `--` is no option; write the options before it\n",
             ),
+            (
+                "devices -- ls",
+                "unexpected argument \"ls\" of `devices`: what is behind `--` is no command; leave the `--` out\n",
+            ),
+            ("recordings --state", "--in-state <STATE> needs a value: "),
             (
                 "get users -o yaml",
                 "invalid value \"yaml\" for --output <OUTPUT>: expected one of table, toml, json",

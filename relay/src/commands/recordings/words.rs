@@ -32,7 +32,7 @@ pub(crate) fn own_state(
         let ours = command == Some(true);
         if text == STATE {
             let value = words.next();
-            let filters = ours && value.as_deref().is_some_and(is_filter);
+            let filters = ours && value.as_deref().map_or(!has_folder, is_filter);
             own.push(if filters { IN_STATE } else { STATE }.into());
             own.extend(value);
             continue;
@@ -115,8 +115,13 @@ mod tests {
             let read = words(read.unwrap_or(typed));
             assert_eq!(own_state(typed_words, true), read, "{typed}");
         }
-        let console = own_state(words("recordings --state nosuch"), false);
-        assert_eq!(console, words("recordings --in-state nosuch"));
+        for (typed, read) in [
+            ("recordings --state nosuch", "recordings --in-state nosuch"),
+            ("recordings --state", "recordings --in-state"),
+            ("devices --state", "devices --state"),
+        ] {
+            assert_eq!(own_state(words(typed), false), words(read), "{typed}");
+        }
     }
 
     #[test]
