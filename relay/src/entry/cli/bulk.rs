@@ -27,7 +27,8 @@ pub(super) const EXEC_HELP: &str = "Examples:
 
 It runs as you, with your roles: `ssh` logs in at the running relay, and your key says which user you are. The command
 gets no input and no terminal. Each line follows its device's name; in the end there is a table.
-Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage. 255: `ssh` could not log in.
+Exit status 0: all commands exited with 0. 1: some did not, or were refused. 2: usage. 255: `ssh` could not log in, or
+its output was not read to the end.
 From elsewhere: ssh -p 2222 relay.example.com exec --on role=camera -- uptime";
 
 pub(super) const CP_HELP: &str = "Examples:
