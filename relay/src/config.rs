@@ -18,6 +18,7 @@ use thiserror::Error;
 use self::file::{ConfigFile, read_file};
 use crate::audit::AuditSettings;
 use crate::config::limits::{LOGIN_GRACE, MAX_SHOWN_VALUE};
+use crate::model::invalid::Invalid;
 use crate::recording::RecordingSettings;
 use crate::state::DatabaseUrl;
 use crate::tunnel::clones::OnClone;
@@ -55,6 +56,8 @@ pub(crate) struct Config {
     pub login_grace: Duration,
     /// Networks whose failed logins are not held against them.
     pub penalty_exempt: Vec<IpNet>,
+    /// Networks of TCP load balancers, whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// The key that new versions of the agent are signed with: devices pin it when they enrol.
     pub release_key: Option<ReleaseKey>,
     /// The policy for the second of two machines that have one device's key.
@@ -123,11 +126,12 @@ impl Config {
             file: flags.config.clone().unwrap_or_default(),
             problem: problem.to_owned(),
         })?;
-        let exempt = file::exempt(file.penalty_exempt);
-        let penalty_exempt = exempt.map_err(|problem| ConfigError::Parse {
+        let invalid = |problem: Invalid| ConfigError::Parse {
             file: flags.config.clone().unwrap_or_default(),
             problem: problem.to_string(),
-        })?;
+        };
+        let penalty_exempt = file::exempt(&file.penalty_exempt).map_err(invalid)?;
+        let proxy_protocol = file::balancers(&file.proxy_protocol).map_err(invalid)?;
         Ok(Self {
             state: flags
                 .state
@@ -140,6 +144,7 @@ impl Config {
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
             penalty_exempt,
+            proxy_protocol,
             release_key: file.release_key,
             on_clone: file.on_clone,
             audit: file.audit.settings(),

@@ -33,6 +33,8 @@ pub(crate) enum LimitedLine {
     Arrival,
     /// A device's uploads are refused.
     Upload,
+    /// A load balancer's header is missing, or something that is none of ours sends one.
+    ProxyHeader,
 }
 
 /// The number of lines that were left out before a line that is written.

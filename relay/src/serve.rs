@@ -35,6 +35,7 @@ use crate::ssh::console::{self, ConsoleService};
 use crate::ssh::host_certificates::{self, HostCertificates};
 use crate::ssh::host_keys::HostKeys;
 use crate::ssh::server;
+use crate::ssh::stream::balancer::Balancers;
 use crate::ssh::{Front, algorithms};
 use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{Durability, RelayId, Store, StoreError, meta};
@@ -245,6 +246,7 @@ async fn start(
         state,
         audit,
         connections: Connections::new(config.penalty_exempt.clone()),
+        balancers: Balancers::new(config.proxy_protocol.clone()),
         host_certificates: HostCertificates::default(),
         host_keys,
         copies: PayloadSlots::default(),

@@ -11,6 +11,7 @@
 mod abuse;
 mod agents;
 mod audit;
+mod balancer;
 mod certificates;
 mod clients;
 mod clock;

@@ -135,6 +135,7 @@ impl Stage {
                 tools::CC,
                 tools::STRIP,
                 tools::POSTGRES,
+                tools::HAPROXY,
                 tools::PYTHON_VENV,
             ],
             Self::Cross => &[

@@ -110,6 +110,8 @@ pub(crate) const POSTGRES: Tool = file(
         "/usr/lib/postgresql/14/bin/initdb",
     ],
 );
+/// A TCP load balancer. Its package starts one that listens nowhere, where there is an init that lets it.
+pub(crate) const HAPROXY: Tool = file("haproxy", &["/usr/sbin/haproxy"]);
 pub(crate) const PYTHON_VENV: Tool = Tool {
     package: "python3-venv",
     probe: Probe::PythonVenv,

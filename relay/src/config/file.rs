@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, quoted};
 use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
-use crate::config::limits::{MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MIN_LOGIN_GRACE};
+use crate::config::limits::{
+    MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MAX_PROXY_PROTOCOL, MIN_LOGIN_GRACE,
+};
 use crate::model::form::{size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::{network, with_excess_bits};
@@ -41,6 +43,8 @@ pub(super) struct ConfigFile {
     pub(super) login_grace: Option<HumanDuration>,
     #[serde(default)]
     pub(super) penalty_exempt: Vec<String>,
+    #[serde(default)]
+    pub(super) proxy_protocol: Vec<String>,
     #[serde(default, deserialize_with = "release_key")]
     pub(super) release_key: Option<ReleaseKey>,
     #[serde(default, deserialize_with = "parsed")]
@@ -194,35 +198,42 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 /// Returns the networks of `penalty_exempt`.
-pub(super) fn exempt(networks: Vec<String>) -> Result<Vec<IpNet>, Invalid> {
-    if networks.len() > MAX_PENALTY_EXEMPT {
-        let count = networks.len();
-        return Err(format!(
-            "penalty_exempt has {count} networks; the maximum is {MAX_PENALTY_EXEMPT}"
+pub(super) fn exempt(texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
+    let networks = networks("penalty_exempt", texts, MAX_PENALTY_EXEMPT)?;
+    let is_long = |network: &IpNet| network.network().is_ipv6() && network.prefix_len() > 64;
+    match networks.iter().position(is_long).and_then(|at| texts.get(at)) {
+        Some(long) => Err(format!(
+            "penalty_exempt: \"{}\" is longer than a /64, and a /64 counts as one source: name the /64",
+            Escaped(long)
         )
-        .into());
+        .into()),
+        None => Ok(networks),
+    }
+}
+
+/// Returns the networks of `proxy_protocol`.
+pub(super) fn balancers(texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
+    networks("proxy_protocol", texts, MAX_PROXY_PROTOCOL)
+}
+
+/// Returns the networks that a key lists.
+fn networks(key: &str, texts: &[String], most: usize) -> Result<Vec<IpNet>, Invalid> {
+    if texts.len() > most {
+        let count = texts.len();
+        return Err(format!("{key} has {count} networks; the maximum is {most}").into());
     }
     let network = |text: &String| {
         let shown = Escaped(text);
         if let Some(network) = with_excess_bits(text) {
-            return Err(format!(
-                "penalty_exempt: \"{shown}\" has bits beyond its prefix: write {network}"
-            )
-            .into());
+            return Err(
+                format!("{key}: \"{shown}\" has bits beyond its prefix: write {network}").into(),
+            );
         }
-        match network(text) {
-            Some(IpNet::V6(long)) if long.prefix_len() > 64 => Err(format!(
-                "penalty_exempt: \"{shown}\" is longer than a /64, and a /64 counts as one source: name the /64"
-            )
-            .into()),
-            Some(network) => Ok(network),
-            None => Err(format!(
-                "penalty_exempt: \"{shown}\" is not an address or network such as 203.0.113.0/24"
-            )
-            .into()),
-        }
+        network(text).ok_or_else(|| {
+            format!("{key}: \"{shown}\" is not an address or network such as 203.0.113.0/24").into()
+        })
     };
-    networks.iter().map(network).collect()
+    texts.iter().map(network).collect()
 }
 
 #[derive(Debug)]

@@ -17,5 +17,8 @@ pub(crate) const MAX_LOGIN_GRACE: Duration = Duration::from_secs(600);
 /// Networks in `penalty_exempt`.
 pub(crate) const MAX_PENALTY_EXEMPT: usize = 256;
 
+/// Networks in `proxy_protocol`.
+pub(crate) const MAX_PROXY_PROTOCOL: usize = 256;
+
 /// Characters of a line of the configuration in an error about its value: enough to find it.
 pub(crate) const MAX_SHOWN_VALUE: usize = 120;

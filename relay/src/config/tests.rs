@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::audit::{SinkOutput, WhenUnwritable};
-use crate::config::limits::MAX_PENALTY_EXEMPT;
+use crate::config::limits::{MAX_PENALTY_EXEMPT, MAX_PROXY_PROTOCOL};
 use crate::recording::objects::backend::StorageBackend;
 use crate::recording::objects::budget::Bounds;
 
@@ -65,6 +65,32 @@ fn exempt_networks_are_checked() {
         (&many, "has 257 networks; the maximum is 256"),
     ] {
         let error = exempt(networks).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn networks_of_balancers_are_checked() {
+    let of = |networks: &str| load(&format!("proxy_protocol = {networks}\n"));
+    assert_eq!(load("").unwrap().proxy_protocol, []);
+    let config = of("[\"10.0.0.0/8\", \"192.0.2.7\", \"2001:db8::7\"]").unwrap();
+    let shown = config.proxy_protocol.iter().map(ToString::to_string);
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::7/128"]);
+    let many = format!("[{}]", "\"192.0.2.7\",".repeat(MAX_PROXY_PROTOCOL + 1));
+    for (networks, problem) in [
+        (
+            "[\"lb.example.com\"]",
+            "proxy_protocol: \"lb.example.com\" is not an address or network",
+        ),
+        (
+            "[\"10.0.0.1/8\"]",
+            "proxy_protocol: \"10.0.0.1/8\" has bits beyond its prefix",
+        ),
+        (&many, "proxy_protocol has 257 networks; the maximum is 256"),
+        ("\"10.0.0.0/8\"", "expected a sequence"),
+    ] {
+        let error = of(networks).unwrap_err();
         assert!(error.contains(problem), "{error}");
     }
 }

@@ -91,7 +91,7 @@ Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
     /// Configuration in TOML: state, database, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
-    /// release_key, on_clone, [audit] with file, when_unwritable, keep, and [recordings] with
+    /// proxy_protocol, release_key, on_clone, [audit] with file, when_unwritable, keep, and [recordings] with
     /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
     /// min_free
     #[arg(long, value_name = "FILE")]

@@ -25,6 +25,18 @@ pub(crate) const MAX_UNAUTHENTICATED: usize = 512;
 /// The same of one source: an IPv4 address or an IPv6 /64.
 pub(crate) const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 64;
 
+/// The time in which the header of a connection from a load balancer has to come. A balancer sends it with the first
+/// packet; what is later is on no way through a balancer.
+pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of such a header: addresses take 52, and what balancers add (names, certificates' subjects, ids of networks)
+/// some hundred.
+pub(crate) const MAX_PROXY_HEADER: usize = 1_024;
+
+/// Connections of one balancer whose header has not come: half of [`MAX_UNAUTHENTICATED`], so that one that sends none
+/// leaves room for others.
+pub(crate) const MAX_WITHOUT_HEADER: usize = 256;
+
 /// Sources that are remembered for their penalties; above it the one that ends soonest is forgotten.
 pub(crate) const MAX_PENALISED_SOURCES: usize = 16_384;
 

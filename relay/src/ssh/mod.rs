@@ -21,6 +21,7 @@ use self::connections::Connections;
 use self::console::ConsoleService;
 use self::host_certificates::HostCertificates;
 use self::host_keys::HostKeys;
+use self::stream::balancer::Balancers;
 use crate::audit::Audit;
 use crate::bulk::PayloadSlots;
 use crate::session::Sessions;
@@ -37,6 +38,8 @@ pub(crate) struct Front {
     pub(crate) audit: Audit,
     /// The connections that are open, and what each source costs.
     pub(crate) connections: Connections,
+    /// The networks of TCP load balancers.
+    pub(crate) balancers: Balancers,
     /// The certificates of the jump way.
     pub(crate) host_certificates: HostCertificates,
     /// The host keys that clients are sent.

@@ -15,7 +15,10 @@ use tracing::{debug, warn};
 use super::algorithms;
 use super::connection::{Connection, supervise};
 use super::handler::Handler;
+use super::stream::balancer::{self, NO_HEADER};
+use super::stream::proxy_header::Origin;
 use super::stream::{Guard, GuardedStream};
+use super::throttle::ThrottleRefusal;
 use crate::clock;
 use crate::model::source::Source;
 use crate::ssh::Front;
@@ -35,14 +38,55 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, config: Arc<Co
             }
         };
         let source = Source::of(client.ip());
-        let connections = &front.connections;
-        if let Err(refused) = connections.admit(source) {
-            debug!(%client, %refused, "SSH connection refused");
-            refuse(&connections.lingering, stream, &refused.to_string());
+        let is_balancer = front.balancers.contain(client.ip());
+        // A place is taken before anything is read.
+        let admitted = match is_balancer {
+            true => front.connections.throttle().admit_without_header(source),
+            false => front.connections.admit(source),
+        };
+        if let Err(refused) = admitted {
+            turn_away(&front, stream, client, &refused);
             continue;
         }
-        tokio::spawn(serve(front.clone(), stream, client, source, config.clone()));
+        let (front, config) = (front.clone(), config.clone());
+        if is_balancer {
+            tokio::spawn(serve_balanced(front, stream, client, config));
+        } else {
+            let server = stream.local_addr().unwrap_or(client);
+            tokio::spawn(serve(front, stream, (client, server), config));
+        }
     }
+}
+
+/// Serves a connection from a load balancer to its end: whose it is, its header says, and that address is the client's
+/// from then on.
+async fn serve_balanced(
+    front: Arc<Front>,
+    mut stream: TcpStream,
+    from: SocketAddr,
+    config: Arc<Config>,
+) {
+    let header = balancer::header(&mut stream).await;
+    let connections = &front.connections;
+    connections.throttle().header_awaited(Source::of(from.ip()));
+    let (client, server) = match header {
+        Ok(Origin::Client { client, server }) => (client, server),
+        Ok(Origin::Balancer) => (from, stream.local_addr().unwrap_or(from)),
+        Err(why) => {
+            balancer::log_missing(from, &why);
+            return refuse(&connections.lingering, stream, NO_HEADER);
+        }
+    };
+    match connections.admit(Source::of(client.ip())) {
+        Ok(()) => serve(front, stream, (client, server), config).await,
+        Err(refused) => turn_away(&front, stream, client, &refused),
+    }
+}
+
+/// Refuses a connection for which there is no place.
+fn turn_away(front: &Front, stream: TcpStream, client: SocketAddr, refused: &ThrottleRefusal) {
+    debug!(%client, %refused, "SSH connection refused");
+    refuse(&front.connections.lingering, stream, &refused.to_string());
 }
 
 /// Says why, if the socket takes it at once: in a line before the version (RFC 4253 section 4.2), and in a disconnect
@@ -89,13 +133,12 @@ fn disconnect(why: &str) -> Vec<u8> {
 async fn serve(
     front: Arc<Front>,
     stream: TcpStream,
-    client: SocketAddr,
-    source: Source,
+    (client, server): (SocketAddr, SocketAddr),
     config: Arc<Config>,
 ) {
+    let source = Source::of(client.ip());
     let connections = &front.connections;
     let guard = Guard::default();
-    let server = stream.local_addr().unwrap_or(client);
     let clients = &front.sessions.clients;
     let id = clients.new_id();
     let connection = Connection::new(id, client, server, guard.clone());
@@ -106,6 +149,9 @@ async fn serve(
 
     connections.lock().remove(&id);
     clients.leave(id);
+    if guard.has_proxy_header() {
+        balancer::log_unexpected(client);
+    }
     let authenticated = guard.is_authenticated();
     {
         let mut throttle = connections.throttle();

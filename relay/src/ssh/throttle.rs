@@ -12,7 +12,8 @@ use thiserror::Error;
 use crate::model::source::Source;
 use crate::ssh::limits::{
     MAX_CONNECTIONS, MAX_PENALISED_SOURCES, MAX_TRUSTED_SOURCES, MAX_UNAUTHENTICATED,
-    MAX_UNAUTHENTICATED_PER_SOURCE, PENALTY_MAXIMUM, PENALTY_MINIMUM, TRUST_AFTER_LOGIN,
+    MAX_UNAUTHENTICATED_PER_SOURCE, MAX_WITHOUT_HEADER, PENALTY_MAXIMUM, PENALTY_MINIMUM,
+    TRUST_AFTER_LOGIN,
 };
 
 /// The reason why a connection is not taken. The text goes out before the SSH banner.
@@ -35,6 +36,8 @@ pub(crate) struct Throttle {
     connections: usize,
     unauthenticated: usize,
     sources: HashMap<Source, usize>,
+    /// The connections of each load balancer whose header has not come, and whose source is not known so.
+    without_header: HashMap<Source, usize>,
     penalties: HashMap<Source, Penalty>,
     /// The time at which each source last logged in.
     logins: HashMap<Source, Duration>,
@@ -83,6 +86,31 @@ impl Throttle {
         self.unauthenticated += 1;
         self.sources.insert(source, own + 1);
         Ok(())
+    }
+
+    /// Takes a connection of a load balancer into the books, whose source follows with its header.
+    ///
+    /// # Errors
+    /// [`ThrottleRefusal`]; then nothing was taken.
+    pub(crate) fn admit_without_header(&mut self, balancer: Source) -> Result<(), ThrottleRefusal> {
+        if self.connections >= MAX_CONNECTIONS {
+            return Err(ThrottleRefusal::Full);
+        }
+        let own = self.without_header.get(&balancer).copied().unwrap_or(0);
+        if own >= MAX_WITHOUT_HEADER || self.unauthenticated >= MAX_UNAUTHENTICATED {
+            return Err(ThrottleRefusal::TooManyUnauthenticated);
+        }
+        self.connections += 1;
+        self.unauthenticated += 1;
+        self.without_header.insert(balancer, own + 1);
+        Ok(())
+    }
+
+    /// Gives the place of such a connection back, whose header has come or never will.
+    pub(crate) fn header_awaited(&mut self, balancer: Source) {
+        self.connections = self.connections.saturating_sub(1);
+        self.unauthenticated = self.unauthenticated.saturating_sub(1);
+        count_down(&mut self.without_header, balancer);
     }
 
     /// Takes a connection into the books in the place of another one of its source that has not logged in and is being
@@ -147,12 +175,7 @@ impl Throttle {
 
     fn leave_unauthenticated(&mut self, source: Source) {
         self.unauthenticated = self.unauthenticated.saturating_sub(1);
-        if let Some(own) = self.sources.get_mut(&source) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                self.sources.remove(&source);
-            }
-        }
+        count_down(&mut self.sources, source);
     }
 
     /// Makes room for a login: all that are too old to count go, or else the oldest.
@@ -180,6 +203,16 @@ impl Throttle {
             .min_by_key(|(_, penalty)| penalty.until);
         if let Some(source) = soonest.map(|(source, _)| *source) {
             self.penalties.remove(&source);
+        }
+    }
+}
+
+/// Takes one off a source's count, which goes with the last one.
+fn count_down(counts: &mut HashMap<Source, usize>, source: Source) {
+    if let Some(own) = counts.get_mut(&source) {
+        *own = own.saturating_sub(1);
+        if *own == 0 {
+            counts.remove(&source);
         }
     }
 }
@@ -257,6 +290,30 @@ mod tests {
         for _ in 0..12 {
             throttle.penalise(source, PENALTY_FAILED, now);
         }
+    }
+
+    #[test]
+    fn connections_without_a_header_have_bounds_of_their_own() {
+        let mut throttle = Throttle::default();
+        let balancer = source(1);
+        for _ in 0..MAX_WITHOUT_HEADER {
+            assert_eq!(throttle.admit_without_header(balancer), Ok(()));
+        }
+        let full = throttle.admit_without_header(balancer);
+        assert_eq!(full, Err(ThrottleRefusal::TooManyUnauthenticated));
+        // Another balancer has room, and so have clients, those of the same address included.
+        assert_eq!(throttle.admit_without_header(source(2)), Ok(()));
+        assert_eq!(throttle.admit(balancer, Duration::ZERO), Ok(()));
+        throttle.header_awaited(balancer);
+        assert_eq!(throttle.admit_without_header(balancer), Ok(()));
+        // In all they count as what they are: not logged in.
+        let mut n = 10;
+        while throttle.admit(source(n), Duration::ZERO).is_ok() {
+            n += 1;
+        }
+        assert_eq!(throttle.unauthenticated, MAX_UNAUTHENTICATED);
+        let full = throttle.admit_without_header(source(3));
+        assert_eq!(full, Err(ThrottleRefusal::TooManyUnauthenticated));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! An operator's TCP connection that can be cut from outside, and that bounds what an unauthenticated
 //! peer may send. russh itself has neither.
 
+pub(crate) mod balancer;
+pub(crate) mod proxy_header;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use crate::ssh::limits::MAX_UNAUTHENTICATED_BYTES;
 pub(crate) struct Guard {
     cut: CancellationToken,
     authenticated: Arc<AtomicBool>,
+    has_proxy_header: Arc<AtomicBool>,
 }
 
 /// The stream.
@@ -57,6 +61,12 @@ impl Guard {
     pub(crate) fn is_authenticated(&self) -> bool {
         self.authenticated.load(Ordering::Relaxed)
     }
+
+    /// Returns whether the peer began with a header of the PROXY protocol, for which the stream has ended.
+    #[must_use]
+    pub(crate) fn has_proxy_header(&self) -> bool {
+        self.has_proxy_header.load(Ordering::Relaxed)
+    }
 }
 
 impl<S> GuardedStream<S> {
@@ -77,6 +87,9 @@ impl<S> GuardedStream<S> {
     fn is_greeting(&mut self, bytes: &[u8]) -> bool {
         let expected = GREETING.get(self.greeted..).unwrap_or_default();
         let is_same = expected.iter().zip(bytes).all(|(want, got)| want == got);
+        if !is_same && self.greeted == 0 && proxy_header::begins(bytes) {
+            self.guard.has_proxy_header.store(true, Ordering::Relaxed);
+        }
         self.greeted = GREETING.len().min(self.greeted + bytes.len());
         is_same
     }
