@@ -4,6 +4,7 @@
 
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::control::{ControlMessage, ControlReader, encode};
+use holdfast_protocol::wire::peer::PeerMessage;
 use holdfast_protocol::wire::{AgentMessage, RelayMessage, UploadAnswer, UploadMessage};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,6 +14,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     check::<RelayMessage>(usize::from(cut) + 1, bytes);
     check::<UploadMessage>(usize::from(cut) + 1, bytes);
     check::<UploadAnswer>(usize::from(cut) + 1, bytes);
+    check::<PeerMessage>(usize::from(cut) + 1, bytes);
 });
 
 fn check<T: ControlMessage + PartialEq + std::fmt::Debug>(cut: usize, bytes: &[u8]) {

@@ -23,6 +23,12 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// recordings a device holds ([`crate::wire::InventoryPart`]).
 pub const MINOR_VERSION: u16 = 5;
 
+/// The ALPN of a link between two relays of a cluster, on the same port as the tunnels.
+pub const PEER_ALPN: &[u8] = b"holdfast-peer/1";
+
+/// The newest minor version of the messages between relays ([`crate::wire::peer`]) that this code speaks.
+pub const PEER_MINOR_VERSION: u16 = 0;
+
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;
 

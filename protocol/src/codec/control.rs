@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{CodecError, decode_body, encode_body};
 use crate::limits::MAX_CONTROL_MESSAGE;
+use crate::wire::peer::PeerMessage;
 use crate::wire::{AgentMessage, RelayMessage, UploadAnswer, UploadMessage};
 
 /// A set of control messages: an enum whose variants are only ever appended.
@@ -30,6 +31,10 @@ impl ControlMessage for UploadMessage {
 
 impl ControlMessage for UploadAnswer {
     const KNOWN: u32 = 5;
+}
+
+impl ControlMessage for PeerMessage {
+    const KNOWN: u32 = 7;
 }
 
 /// Encodes a message with its length in front.

@@ -185,6 +185,8 @@ pub enum CloseCode {
     Busy = 5,
     /// The agent starts again in a moment, as another version of itself.
     Upgrading = 6,
+    /// Between relays: the one that dialled is no member of the cluster, or has left it.
+    NoMember = 7,
 }
 
 impl Serialize for TokenSecret {

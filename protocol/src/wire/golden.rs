@@ -759,9 +759,10 @@ fn why_a_connection_is_closed() {
         CloseCode::Stopping,
         CloseCode::Busy,
         CloseCode::Upgrading,
+        CloseCode::NoMember,
     ];
     let numbers = codes.map(|code| code as u32);
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
 }
 
 fn hello(intent: Intent, local_address: Option<SocketAddr>) -> Hello {

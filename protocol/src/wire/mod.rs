@@ -4,6 +4,7 @@
 //! outermost struct, and nothing is reordered. Golden bytes in `wire/golden.rs` hold that.
 
 mod control;
+pub mod peer;
 mod recording;
 mod request;
 mod session;
