@@ -320,6 +320,33 @@ fn what_a_client_did_before_it_hung_up_is_in_the_log() {
     assert_eq!(missing, Vec::<std::path::PathBuf>::new());
 }
 
+/// A server whose output is closed still does what it was asked for, and nothing says with which result.
+#[test]
+fn results_are_logged_though_the_client_reads_no_answer() {
+    let fixture = Fixture::new();
+    let mut sftp = Sftp::begin(&fixture);
+    let path = fixture.site.device.folder().join("precious");
+    std::fs::write(&path, "text").unwrap();
+    let end_of_write = request(sftp.channel, "eow@openssh.com", false);
+    sftp.raw.say(end_of_write);
+    sftp.send(&packet(REMOVE, 1, path.as_os_str().as_encoded_bytes()));
+    let answer = sftp.answer();
+    assert_eq!((answer[0], &answer[5..9]), (STATUS, &[0; 4][..]));
+    drop(sftp);
+    let row = wait_for(SOON, "the removal in the log", || {
+        let rows = ["audit", "--event", "sftp", "--json", "--limit", "0"];
+        let rows = fixture.site.relay.admin(&rows).ok().out();
+        let mut rows = rows
+            .lines()
+            .map(|row| serde_json::from_str::<Value>(row).unwrap());
+        rows.find(|row| row["path"] == path.to_str().unwrap())
+    });
+    assert_eq!(
+        (&row["operation"], &row["result"]),
+        (&"remove".into(), &"ok".into())
+    );
+}
+
 /// Each is recorded with the path of its file, which was sent once: an honest recording is 200 times what was sent.
 #[test]
 fn thousands_of_operations_on_a_long_path_stay_verified() {

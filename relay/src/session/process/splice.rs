@@ -262,6 +262,8 @@ impl Upward for ProcessUp<'_> {
                 pass_control(ways, SentControl::Signal(signal));
                 stream::send_message(send, &SessionMessage::Signal(signal)).await
             }
+            // What was done with files is seen by the answers, whether the client reads them or not.
+            Input::StdoutClosed if ways.files.ahead().is_some() => Ok(()),
             Input::StdoutClosed if self.minor >= CLOSE_STDOUT_MINOR => {
                 stream::send_message(send, &SessionMessage::CloseStdout).await
             }
