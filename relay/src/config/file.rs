@@ -13,7 +13,7 @@ use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
 use crate::config::limits::{
     MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MAX_PROXY_PROTOCOL, MIN_LOGIN_GRACE,
 };
-use crate::model::form::{size, text};
+use crate::model::form::{TableOnly, size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::{network, with_excess_bits};
 use crate::recording::RecordingSettings;
@@ -49,15 +49,15 @@ pub(super) struct ConfigFile {
     pub(super) release_key: Option<ReleaseKey>,
     #[serde(default, deserialize_with = "parsed")]
     pub(super) on_clone: OnClone,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "section")]
     pub(super) audit: AuditFile,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "section")]
     pub(super) recordings: RecordingsFile,
 }
 
 /// `[recordings]`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "the table [recordings]")]
 pub(super) struct RecordingsFile {
     expect_within: Option<HumanDuration>,
     keep: Option<Keep>,
@@ -132,7 +132,7 @@ impl RecordingsFile {
 
 /// `[audit]`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "the table [audit]")]
 pub(super) struct AuditFile {
     file: Option<String>,
     #[serde(default, deserialize_with = "parsed")]
@@ -294,6 +294,15 @@ fn public_host<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Publi
 fn release_key<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ReleaseKey>, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Returns a section, which is a table and no list of its values.
+fn section<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(TableOnly(from))
 }
 
 /// Returns a text with one of a few meanings.

@@ -139,6 +139,20 @@ fn the_audit_log_has_a_section_of_its_own() {
 }
 
 #[test]
+fn sections_are_tables_and_no_lists() {
+    for (section, list) in [
+        ("audit", "[]"),
+        ("audit", "[\"/var/log/holdfast.jsonl\"]"),
+        ("recordings", "[]"),
+        ("recordings", "[\"1d\"]"),
+    ] {
+        let error = load(&format!("{section} = {list}\n")).unwrap_err();
+        let expected = format!("invalid type: sequence, expected the table [{section}]");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
 fn recordings_lie_in_the_folder_or_in_a_bucket() {
     assert_eq!(load("").unwrap().recordings.place, StorageBackend::Folder);
     let text = "[recordings]\nstore = \"s3\"\nbucket = \"tapes\"\nendpoint = \"https://s3.example.com\"\ncredentials = \"/etc/keys\"\n";
