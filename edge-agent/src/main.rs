@@ -151,7 +151,7 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
 fn run(run: RunArgs) -> anyhow::Result<ExitCode> {
     run.check_account(rustix::process::geteuid().is_root())?;
     let state = StateDir::create_or_open(&run.state.state)?;
-    let _lock = state.lock()?;
+    let _lock = state.lock_or_wait(|sentence| output::complain(format_args!("{sentence}")))?;
     for process in state.left_behind() {
         output::complain(format_args!(
             "another edge-agent (process {}) still runs with the former {}, which was removed: stop it with `kill {}`",

@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::{Device, Relay, Running, SOON, Terminal, Way, own_login, run, wait_until};
 
 /// Every secret of a relay: what may never be made a second time.
@@ -76,6 +78,24 @@ fn a_second_relay_on_the_folder_is_refused() {
     relay.kill();
     relay.start_again();
     run(alice.console().arg("whoami")).ok();
+}
+
+/// `kill AGENT; edge-agent run`: the former one still ends its sessions and writes its recordings.
+#[test]
+fn agent_that_starts_waits_for_the_end_of_another() {
+    let relay = Relay::start();
+    let mut device = Device::online(&relay, "kitchen-cam");
+    device.signal(Signal::STOP);
+    let pid = device.id();
+    let mut former = device.run_beside();
+    let waits = format!("another edge-agent (process {pid}) runs on");
+    wait_until(SOON, "the second agent waits", || {
+        device.log().contains(&waits)
+    });
+    former.signal(Signal::TERM);
+    former.signal(Signal::CONT);
+    assert!(former.wait(SOON).success());
+    device.wait_up();
 }
 
 #[test]

@@ -35,3 +35,10 @@ pub(crate) const MAX_GROUPS: usize = 1024;
 
 /// Most patterns for environment variables in the config.
 pub(crate) const MAX_ENV_PATTERNS: usize = 64;
+
+/// Limits how long an agent that starts waits for the state folder's lock: the one before, which was asked to stop, ends
+/// its sessions and writes its recordings for some 10 s at most.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Sets the interval at which it is tried meanwhile.
+pub(crate) const LOCK_POLL: Duration = Duration::from_millis(50);

@@ -6,13 +6,16 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid};
 use thiserror::Error;
 
+use crate::os::clock;
 use crate::os::folder::{self, FolderFault};
+use crate::os::limits::{LOCK_POLL, LOCK_TIMEOUT};
 
 /// The largest file of the folder that is read; the roster is the largest of them.
 const MAX_FILE: u64 = 64 * 1024;
@@ -191,6 +194,33 @@ impl StateDir {
             }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateDirError::Locked(self.path.clone())),
             Err(error) => Err(io_error("lock", &path, error.into())),
+        }
+    }
+
+    /// Takes the lock of the running agent. If another agent has it, which may be ending, that is waited for; `says` gets
+    /// a sentence about it first.
+    ///
+    /// # Errors
+    /// [`StateDirError::Locked`] if another process holds it all the time.
+    pub fn lock_or_wait(&self, says: impl FnOnce(&str)) -> Result<StateLock, StateDirError> {
+        let deadline = clock::instant() + LOCK_TIMEOUT;
+        let mut says = Some(says);
+        loop {
+            match self.lock() {
+                Err(StateDirError::Locked(_)) if clock::instant() < deadline => {}
+                done => return done,
+            }
+            if let Some(says) = says.take() {
+                let holder = self.lock_holder().map(Pid::as_raw_pid);
+                let holder = holder.map(|pid| format!(" (process {pid})"));
+                says(&format!(
+                    "another edge-agent{} runs on {}: waiting up to {} s for its end",
+                    holder.unwrap_or_default(),
+                    self.path.display(),
+                    LOCK_TIMEOUT.as_secs()
+                ));
+            }
+            sleep(LOCK_POLL);
         }
     }
 
@@ -396,6 +426,30 @@ mod tests {
         );
         drop(lock);
         assert_eq!((state.left_behind(), state.running()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn agent_that_is_ending_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::create_or_open(&folder.path().join("state")).unwrap();
+        let former = state.lock().unwrap();
+        let mut said = String::new();
+        let lock = state.lock_or_wait(|text| {
+            said = text.to_owned();
+            drop(former);
+        });
+        assert!(lock.is_ok(), "{lock:?}");
+        let holder = format!(
+            "another edge-agent (process {}) runs on",
+            std::process::id()
+        );
+        assert!(
+            said.starts_with(&holder) && said.contains("waiting up to 15 s"),
+            "{said}"
+        );
+        drop(lock);
+        let free = state.lock_or_wait(|text| panic!("{text}"));
+        assert!(free.is_ok(), "{free:?}");
     }
 
     // An agent in a container, which has the default folder there.

@@ -122,6 +122,14 @@ impl Device {
         ));
     }
 
+    /// Starts `edge-agent run` once more, and returns the agent that runs.
+    #[track_caller]
+    pub(crate) fn run_beside(&mut self) -> Daemon {
+        let former = self.daemon.take().expect("it runs");
+        self.run();
+        former
+    }
+
     /// Starts `edge-agent run` and waits until the relay calls the device online.
     #[track_caller]
     pub(crate) fn run_online(&mut self, relay: &Relay) {
