@@ -187,7 +187,7 @@ impl Spool {
     pub(super) fn room_for(&self, cost: u64, share: SpoolShare) -> Result<(), Unavailable> {
         let used = self.used();
         let left = share.left_of(self.config.max_bytes);
-        if used + cost + left + share.reserve() > self.config.max_bytes {
+        if sum(&[used, cost, left, share.reserve()]) > self.config.max_bytes {
             return Err(Unavailable::Full {
                 used,
                 max: self.config.max_bytes,
@@ -200,8 +200,8 @@ impl Spool {
         // Where the file system is smaller than the spool may become, it is what is shared, without what is on its way
         // there: otherwise a write that is done would make room, and end a gap.
         let left = left.min(share.left_of(self.free.saturating_sub(promised)));
-        let reserve = self.config.reserve + left;
-        if promised + cost + reserve > self.free {
+        let reserve = self.config.reserve.saturating_add(left);
+        if sum(&[promised, cost, reserve]) > self.free {
             return Err(Unavailable::DiskFull {
                 free: self.free,
                 reserve,
@@ -209,6 +209,11 @@ impl Spool {
         }
         Ok(())
     }
+}
+
+/// Returns the sum of sizes. Those that the device's configuration says may be as large as numbers get.
+fn sum(sizes: &[u64]) -> u64 {
+    sizes.iter().copied().fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -379,6 +379,21 @@ fn who_may_begin_when_there_is_no_room() {
 }
 
 #[test]
+fn sizes_as_large_as_numbers_get_are_no_fault() {
+    let strict = terms(RecordingMode::Strict, StdinMode::Full);
+    let mut spool = spool(u64::MAX);
+    begin(&mut spool, &strict, &ProcessRequest::Shell.into(), true).unwrap();
+    let event = Event::Signal(crate::wire::Signal::Int);
+    assert_eq!(spool.accept(T, SESSION, event.clone()), Accept::Accepted);
+    spool.config.reserve = u64::MAX;
+    let refused = spool.accept(T, SESSION, event);
+    assert!(
+        matches!(refused, Accept::Refused(Unavailable::DiskFull { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_terminals_text_takes_at_most_half_of_its_bytes() {
     let mut spool = spool(SPOOL_BYTES);
     begin(
