@@ -83,8 +83,19 @@ pub enum ScanFault {
 }
 
 impl ScanFault {
+    /// Returns whether bytes of the segment are not what was written, and those behind them may be: those of a block, or
+    /// of the header.
+    pub(super) fn is_damage(self) -> bool {
+        self.is_of_a_block() || self.is_of_the_header()
+    }
+
+    /// Returns whether the header is not what was written. One that is whole, and belongs elsewhere, is none of these.
+    pub(super) fn is_of_the_header(self) -> bool {
+        matches!(self, Self::NotASegment | Self::Version(_) | Self::Header)
+    }
+
     /// Returns whether it is a fault of one block, and not of the whole segment: what is behind it may be whole.
-    pub(super) fn is_of_a_block(self) -> bool {
+    fn is_of_a_block(self) -> bool {
         matches!(
             self,
             Self::Block | Self::Kind | Self::Length | Self::BehindFooter
@@ -192,11 +203,12 @@ impl SegmentScan {
     /// the block seems to go on.
     ///
     /// # Errors
-    /// [`ScanFault::Length`].
+    /// [`ScanFault::Length`], or [`ScanFault::NotASegment`] if it ends within its header.
     pub fn finish(&self) -> Result<(), ScanFault> {
-        match self.header.is_some() && self.torn() > 0 {
-            true => Err(ScanFault::Length),
-            false => Ok(()),
+        match (&self.header, self.torn() > 0) {
+            (None, true) => Err(ScanFault::NotASegment),
+            (Some(_), true) => Err(ScanFault::Length),
+            (_, false) => Ok(()),
         }
     }
 

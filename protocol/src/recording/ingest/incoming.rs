@@ -13,7 +13,8 @@ pub(super) struct IncomingSegment {
     scan: SegmentScan,
     received: u64,
     acknowledged: u64,
-    /// The block that is not what was written, and how: what is behind it is taken without being checked.
+    /// The block that is not what was written, and how; 0 if the header is not. What is behind it is taken without
+    /// being checked.
     pub(super) damage: Option<(u32, ScanFault)>,
     /// It is whole, and being stored.
     storing: bool,
@@ -112,7 +113,7 @@ impl Ingest {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // The rest of it may be whole, and is wanted.
-                Err(fault) if fault.is_of_a_block() => {
+                Err(fault) if fault.is_damage() => {
                     incoming.damage = Some((incoming.scan.blocks(), fault));
                 }
                 Err(fault) => {

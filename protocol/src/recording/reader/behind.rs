@@ -1,4 +1,4 @@
-//! Reads behind a damaged block: the blocks of its segment that can still be opened, and the segments after it.
+//! Reads behind a damaged block or header: the blocks of its segment that can still be opened, and the segments after it.
 //!
 //! No chain leads there, so that nothing of it is proved: the seals alone say that each block was sealed to the key, and
 //! that it is in its place. A block that was packed with text of the damaged one cannot be unpacked, and is missing, too.
@@ -14,7 +14,8 @@ use crate::recording::record::{self, Event, Record};
 use crate::recording::scan::{ScanFault, parse_header};
 use crate::recording::seal::{RecordingSecret, SkippingOpener};
 use crate::recording::segment::{
-    BLOCK_HEAD_LEN, BlockKind, Footer, HEADER_LEN, SegmentHeader, block_length, bound,
+    BLOCK_HEAD_LEN, BlockKind, Footer, HEADER_LEN, INFO_LEN, SegmentHeader, SegmentLink,
+    block_length, bound,
 };
 
 /// The first of the blocks that cannot be read.
@@ -44,6 +45,8 @@ pub struct BehindReader<'k> {
     segment: u32,
     /// The damaged block in it.
     damaged: Option<u32>,
+    /// The chain before it, if its header is damaged.
+    before: Option<SegmentLink>,
     micros: u64,
     /// `micros` is the time of the last record.
     is_timed: bool,
@@ -61,12 +64,13 @@ impl<'k> RecordingReader<'k> {
     #[must_use]
     pub fn behind(&self) -> Option<BehindReader<'k>> {
         let fault = self.fault?;
-        let is_damage = fault.is_of_a_block() || fault == ScanFault::Seal;
+        let is_damage = fault.is_damage() || fault == ScanFault::Seal;
         (is_damage && self.end.is_none()).then_some(BehindReader {
             session: self.session,
             secrets: self.secrets,
             segment: self.at.segment,
             damaged: Some(self.at.block),
+            before: Some(self.link).filter(|_| fault.is_of_the_header()),
             micros: self.at.micros,
             is_timed: false,
             left: self.left,
@@ -85,16 +89,23 @@ impl BehindReader<'_> {
         let damaged = self.damaged.take();
         let from = damaged.unwrap_or(0);
         let opened = self.open(bytes, damaged).and_then(|blocks| {
-            self.left = self.left.checked_sub(blocks.unpacked(from))?;
-            Some(blocks)
+            let left = self.left.checked_sub(blocks.unpacked(from));
+            self.left = left.ok_or(ScanFault::TooLong)?;
+            Ok(blocks)
         });
-        let Some(blocks) = opened else {
-            let block = DamagedBlock {
-                segment,
-                block: from,
-            };
-            each(self.micros, Behind::Damage(block));
-            return false;
+        let blocks = match opened {
+            Ok(blocks) => blocks,
+            Err(fault) => {
+                let block = DamagedBlock {
+                    segment,
+                    block: from,
+                };
+                each(self.micros, Behind::Damage(block));
+                self.is_timed = false;
+                self.segment = segment.saturating_add(1);
+                // The next segment has a header of its own.
+                return fault.is_of_the_header();
+            }
         };
         // The footer has the time of the last record. All others are counted back from there.
         let (mut places, mut since) = (0_u32, 0_u64);
@@ -147,15 +158,10 @@ impl BehindReader<'_> {
         }
     }
 
-    /// Opens the blocks of a segment, as far as they can be found; `None` if it has not the header of this one.
-    fn open(&mut self, bytes: &[u8], damaged: Option<u32>) -> Option<SegmentBlocks> {
-        let header = parse_header(bytes.get(..HEADER_LEN)?).ok()?.0;
-        if header.session != self.session || header.index != self.segment {
-            return None;
-        }
-        let secret = (self.secrets.iter()).find(|secret| secret.public().id() == header.key)?;
-        let mut opener = SkippingOpener::new(secret, &header.info(), &header.encapsulated).ok()?;
-        let mut rest = bytes.get(HEADER_LEN..)?;
+    /// Opens the blocks of a segment, as far as they can be found.
+    fn open(&mut self, bytes: &[u8], damaged: Option<u32>) -> Result<SegmentBlocks, ScanFault> {
+        let (header, mut opener) = self.open_header(bytes)?;
+        let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
         let mut blocks = SegmentBlocks {
             damaged,
             ..SegmentBlocks::default()
@@ -169,7 +175,52 @@ impl BehindReader<'_> {
             rest = rest.get(length..).unwrap_or_default();
             blocks.take(block);
         }
-        Some(blocks)
+        Ok(blocks)
+    }
+
+    /// Returns the header of the segment, and what opens its blocks.
+    fn open_header(&mut self, bytes: &[u8]) -> Result<(SegmentHeader, SkippingOpener), ScanFault> {
+        let before = self.before.take();
+        let head = bytes.get(..HEADER_LEN).ok_or(ScanFault::NotASegment)?;
+        let header = match parse_header(head) {
+            Ok((header, _)) => header,
+            Err(fault) => {
+                let restored = before.and_then(|before| self.restore_header(bytes, before));
+                return restored.ok_or(fault);
+            }
+        };
+        if header.session != self.session || header.index != self.segment {
+            return Err(ScanFault::OtherSession(header.session));
+        }
+        let mut secrets = self.secrets.iter();
+        let secret = secrets.find(|secret| secret.public().id() == header.key);
+        let secret = secret.ok_or(ScanFault::UnknownKey(header.key))?;
+        let opener = SkippingOpener::new(secret, &header.info(), &header.encapsulated);
+        Ok((header, opener.map_err(|_| ScanFault::Seal)?))
+    }
+
+    /// Returns the header as it was written, if only its other fields than the encapsulated key are damaged: they are
+    /// known. It is the right one if it opens the first block.
+    fn restore_header(
+        &mut self,
+        bytes: &[u8],
+        before: SegmentLink,
+    ) -> Option<(SegmentHeader, SkippingOpener)> {
+        let encapsulated = *bytes.get(INFO_LEN..)?.first_chunk()?;
+        let first = bytes.get(HEADER_LEN..)?;
+        let secrets = self.secrets;
+        secrets.iter().find_map(|secret| {
+            let header = SegmentHeader {
+                session: self.session,
+                index: self.segment,
+                key: secret.public().id(),
+                before,
+                encapsulated,
+            };
+            let opener = || SkippingOpener::new(secret, &header.info(), &encapsulated).ok();
+            self.try_block(&header, &mut opener()?, 0, first, 0)?;
+            Some((header, opener()?))
+        })
     }
 
     /// Finds the next block that can be opened, which as a rule is number `next` and the first in `rest`. Returns the

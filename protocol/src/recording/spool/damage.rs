@@ -7,12 +7,12 @@ use crate::recording::medium::SegmentName;
 use crate::recording::scan::ScanFault;
 use crate::recording::segment::{BlockKind, block_length};
 
-/// A block that is not what was written. Its segment is kept and delivered as it is.
+/// A block or a header that is not what was written. Its segment is kept and delivered as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// In which segment.
     pub segment: SegmentName,
-    /// The number of the block, from 0.
+    /// The number of the block, from 0; 0 if it is the header.
     pub block: u32,
     /// The fault.
     pub fault: ScanFault,

@@ -24,7 +24,7 @@ pub struct Recovered {
     pub unfinished: Vec<SessionId>,
     /// Segments whose torn end was cut off.
     pub cut: Vec<TornEnd>,
-    /// Blocks that are not what was written. Their segments are delivered as they are.
+    /// Blocks and headers that are not what was written. Their segments are delivered as they are.
     pub damaged: Vec<Damage>,
     /// Segments that are not here although older and newer ones are: the relay has them, or they were removed.
     pub missing: Vec<SegmentName>,
@@ -224,8 +224,8 @@ impl Spool {
         self.keep(found, &scan, scan.whole(), FileState::Waiting);
     }
 
-    /// Returns whether a fault is damage of a block, with others behind it, and not what a crash leaves: then the
-    /// footer that the segment seems to have.
+    /// Returns whether a fault is damage of a block or of the header, with blocks behind it, and not what a crash leaves:
+    /// then the footer that the segment seems to have.
     fn damage<M: Medium>(
         &self,
         found: &RecoveredSegment,
@@ -235,7 +235,7 @@ impl Spool {
         state: &SegmentWalk,
         medium: &mut M,
     ) -> Option<Option<BlockKind>> {
-        if !fault.is_of_a_block() || found.length > MAX_SEGMENT as u64 {
+        if !fault.is_damage() || found.length > MAX_SEGMENT as u64 {
             return None;
         }
         let rest = read_rest(medium, found.name, scan.whole(), found.length);

@@ -1,6 +1,6 @@
 //! A device whose own root seals what they like is contradicted by the relay's row of the session.
 
-use holdfast_protocol::limits::MAX_BLOCK_PLAIN;
+use holdfast_protocol::limits::{MAX_BLOCK_PLAIN, MAX_SEGMENT};
 use holdfast_protocol::recording::chain::SentControl;
 use holdfast_protocol::recording::reader::DamagedBlock;
 use holdfast_protocol::recording::record::{EndReason, Event, RecordedBytes, RecordedTerminal};
@@ -267,6 +267,46 @@ async fn a_damaged_block_is_named_and_what_is_behind_it_is_delivered() {
         assert!((1..=MAX_BLOCK_PLAIN).contains(&lost), "{lost}");
         let is_marked = |(_, mark): &(u8, Option<Mark>)| *mark == Some(Mark::Unproved);
         assert!(behind.iter().all(is_marked));
+    }
+}
+
+/// Covers damage in a segment's header: that of its version and key id, and that of the encapsulated key, without which
+/// none of the segment can be opened.
+#[tokio::test]
+async fn a_damaged_header_costs_at_most_its_own_segment() {
+    for (length, segments, damaged) in [(2_500_000, 3, 1), (2_500_000, 3, 0), (100_000, 1, 0_u8)] {
+        for (places, is_restored) in [([4, 30], true), ([70, 90], false)] {
+            let bed = Fixture::new().await;
+            let shown = noise(length);
+            let mut device = recorded(&bed, &shown).await;
+            let file = device.files.0.values_mut().nth(damaged.into()).unwrap();
+            for place in places {
+                file[place] ^= 1;
+            }
+            device.restart();
+            bed.upload_all(&device).await;
+            let facts = bed.judged().await;
+            assert_eq!(facts.row.state, RecordingState::Tampered);
+            let reason = facts.row.reason.clone().unwrap();
+            let named = format!("segment {damaged}, block 0: its ");
+            assert!(reason.starts_with(&named), "{reason}");
+            assert_eq!(facts.segments.len(), segments, "{reason}");
+
+            let (before, at, behind) = read(&bed, facts).await;
+            let [at] = at.as_slice() else {
+                panic!("{at:?}");
+            };
+            assert_eq!((at.segment, at.block), (damaged.into(), 0));
+            assert_eq!(before.is_empty(), damaged == 0);
+            assert!(shown.starts_with(&before));
+            let text: Vec<u8> = behind.iter().map(|(byte, _)| *byte).collect();
+            assert!(shown.ends_with(&text));
+            let lost = shown.len() - before.len() - text.len();
+            assert_eq!(lost == 0, is_restored, "{lost}");
+            assert!(lost <= MAX_SEGMENT, "{lost}");
+            let is_marked = |(_, mark): &(u8, Option<Mark>)| *mark == Some(Mark::Unproved);
+            assert!(behind.iter().all(is_marked));
+        }
     }
 }
 

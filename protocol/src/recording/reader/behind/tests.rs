@@ -99,6 +99,43 @@ fn what_is_behind_a_damaged_block_is_read() {
     }
 }
 
+#[test]
+fn what_is_behind_a_damaged_header_is_read() {
+    let segments = write(SESSION, 3, 5, &noise);
+    let all = all(&segments);
+    for (segment, number) in (0..3).zip(0..) {
+        let before = 5 * segment;
+        // The magic bytes, the version, the suite, what is zero, the session, the number, the key, the chain, the check.
+        for place in [0, 4, 5, 6, 10, 27, 30, 50, 104] {
+            let mut damaged = segments.clone();
+            damaged[segment][place] ^= 0x40;
+            let (shown, behind, damage) = read(&damaged);
+            assert_eq!((&*shown, &*behind), all.split_at(before), "{place}");
+            assert_eq!(damage, [(number, 0)], "{place}");
+        }
+        // Without the encapsulated key, or if the header is not there as a whole, nothing of the segment is read.
+        let mut damaged = segments.clone();
+        damaged[segment][80] ^= 0x40;
+        let mut short = segments.clone();
+        short[segment].truncate(HEADER_LEN - 1);
+        for damaged in [damaged, short] {
+            let (shown, behind, damage) = read(&damaged);
+            assert_eq!(shown, all[..before]);
+            assert_eq!(behind, all[before + 5..]);
+            assert_eq!(damage, [(number, 0)]);
+        }
+    }
+    let mut damaged = segments.clone();
+    for segment in [0, 1] {
+        damaged[segment][10] ^= 0x40;
+    }
+    let (shown, behind, damage) = read(&damaged);
+    assert!(shown.is_empty());
+    // What the chain is before the second one is not known any more.
+    assert_eq!(behind, [&all[..5], &all[10..]].concat());
+    assert_eq!(damage, [(0, 0), (1, 0)]);
+}
+
 /// Covers a search that has used up its bytes: what is whole stays readable.
 #[test]
 fn whole_blocks_need_no_search() {
@@ -218,7 +255,7 @@ proptest! {
         let mut damaged = segments.clone();
         for (segment, place, length, byte) in &damage {
             let bytes = &mut damaged[*segment];
-            let from = HEADER_LEN + place.index(bytes.len() - HEADER_LEN);
+            let from = place.index(bytes.len());
             for to in bytes.iter_mut().skip(from).take(*length) {
                 *to ^= byte;
             }
