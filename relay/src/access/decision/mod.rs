@@ -246,7 +246,8 @@ impl Authorized {
     /// [`Denied`].
     pub(crate) fn reauthorize(&self, facts: Facts<'_>) -> Result<Self, Denied> {
         let reach = reach(facts)?;
-        if reach.device.id != self.device().id || reach.user().name != self.user().name {
+        // The next person who has the name is another user.
+        if reach.device.id != self.device().id || reach.user().id != self.user().id {
             return Err(Denied::NoDevice(facts.name.to_owned()));
         }
         reach.authorize(&self.login, self.ability)

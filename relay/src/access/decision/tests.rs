@@ -1,6 +1,7 @@
 use super::*;
 use crate::access::tests::fixture::{device, labels, login, role, subject, with_preset};
 use crate::model::role::IdleTimeout;
+use crate::store::UserId;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
@@ -124,13 +125,13 @@ fn live_session_remains_while_still_allowed() {
 
     let mut disabled = tech.clone();
     disabled.user.disabled = true;
-    let mut renamed = tech.clone();
-    renamed.user.name = holdfast_protocol::ids::UserName::new("mallory").unwrap();
+    let mut successor = tech.clone();
+    successor.user.id = UserId(tech.user.id.0 + 1);
     let mut denied = tech.clone();
     denied
         .roles
         .push(role("no-shell", r#"deny = { abilities = ["shell"] }"#));
-    for subject in [disabled, renamed, denied, subject(vec![])] {
+    for subject in [disabled, successor, denied, subject(vec![])] {
         assert!(
             still_allowed(&authorized, facts(&subject, Some(&cam))).is_err(),
             "{subject:?}"

@@ -83,11 +83,12 @@ impl ConsoleStream {
         *self.shows.lock() = shows;
     }
 
-    /// Returns whether it may go on, by the roles that count now from where the user is.
+    /// Returns whether it may go on, by the roles that count now from where the user is. The next person who has the name
+    /// is another user.
     #[must_use]
     pub(crate) fn may_go_on(&self, now: &Subject) -> bool {
         let shows = self.shows.lock();
-        (self.need)(now) && shows.is_allowed(now)
+        now.user.id == self.user_id && (self.need)(now) && shows.is_allowed(now)
     }
 
     /// Returns it as the store lists it.
