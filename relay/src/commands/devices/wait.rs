@@ -71,28 +71,35 @@ async fn run(args: &Args, caller: &Caller, context: &Context) -> Result<String, 
             _ = poll.tick() => {}
             () = tokio::time::sleep_until(deadline) => return Err(late(args, &device)),
         }
-        device = look_again(&device, name, caller, context).await?;
+        if let Some(now) = look_again(&device, name, caller, context).await? {
+            device = now;
+        }
     }
 }
 
 /// Returns the same device now, whatever its name is, if the caller may still know of it: a wait is long enough for
-/// roles and labels to change.
+/// roles and labels to change. `None` if the caller may not run the command any more: the live-session registry ends it
+/// then, with the reason, and an answer here would come before it or after it by chance.
 async fn look_again(
     device: &Device,
     name: &DeviceName,
     caller: &Caller,
     context: &Context,
-) -> Result<Device, Failure> {
+) -> Result<Option<Device>, Failure> {
     let caller = match (caller, context.client) {
         (Caller::User(subject), Some(client)) => {
-            let now = Caller::over_ssh(&context.store, &subject.user, client.ip()).await;
-            now.map_err(Failure)?
+            match Caller::over_ssh(&context.store, &subject.user, client.ip()).await {
+                Ok(Caller::User(now)) if !now.user.disabled && !now.roles.is_empty() => {
+                    Caller::User(now)
+                }
+                _ => return Ok(None),
+            }
         }
         _ => caller.clone(),
     };
     let device = context.store.device(device.id).await?;
     let device = device.filter(|device| caller.may_see(&device.labels));
-    device.ok_or_else(|| devices::unknown(name))
+    device.map(Some).ok_or_else(|| devices::unknown(name))
 }
 
 fn late(args: &Args, device: &Device) -> Failure {

@@ -267,3 +267,24 @@ async fn a_listing_shows_what_its_reader_may_see() {
     let revoked = fixture.fails("wait paris-cam").await;
     assert!(revoked.starts_with("paris-cam was revoked "), "{revoked}");
 }
+
+/// Covers a wait of a user whose rights end while it runs: the live-session registry ends it with the reason, so that the
+/// command says nothing of its own.
+#[tokio::test]
+async fn a_wait_leaves_lost_rights_to_the_registry() {
+    let mut fixture = Fixture::serving().await;
+    fixture.device(1, "cam", Labels::new()).await;
+    fixture.ok("user add bob --principal bob").await;
+    let tech = fixture::role(
+        "tech",
+        "allow = { labels = { '*' = '*' }, logins = ['pi'], abilities = ['exec'] }",
+    );
+    let mut subject = fixture::subject(vec![tech]);
+    let name = "bob".parse().unwrap();
+    subject.user = fixture.context.store.user(&name).await.unwrap().unwrap();
+    fixture.context.client = Some(([203, 0, 113, 9], 22).into());
+    let bob = Caller::User(subject);
+    let waited = fixture.by(&bob, "wait cam --timeout 2s", "").await;
+    let late = "cam is still offline after 2s (never seen yet)\n";
+    assert_eq!((waited.code, waited.err.as_str()), (FAILED, late));
+}
