@@ -27,11 +27,22 @@ async fn server_is_verified_against_its_authority_and_name() {
     for (url, why) in [
         (url("localhost"), "UnknownIssuer"),
         (url("127.0.0.1") + &authority, "not valid for name"),
+        (
+            url("localhost") + "&sslrootcert=/nowhere/ca.pem",
+            "a file that the address names",
+        ),
     ] {
         let error = open(&url).await.unwrap_err().to_string();
         assert!(error.contains("cannot be reached"), "{error}");
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[tokio::test]
+async fn wrong_parameter_is_named_without_preface() {
+    let error = open("postgres://holdfast@localhost/relay?sslmode=verify").await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("not valid (unknown value \"verify\""), "{error}");
 }
 
 #[tokio::test]
