@@ -5,6 +5,7 @@
 //! gone one after the other. Here a connection that did not answer in time, or whose statement was given up, is closed.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -254,6 +255,11 @@ pub(super) fn is_connection_lost(error: &sqlx::Error) -> bool {
 /// Returns an error's words, without those that sqlx puts before them.
 pub(super) fn describe(error: &sqlx::Error) -> String {
     match error {
+        // sqlx does not say which. A server's name that is not found is another error.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::NotFound => format!(
+            "a file that the address names is not there, as sslrootcert, sslcert, sslkey or the \
+             server's socket: {error}"
+        ),
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Tls(error) => format!("TLS: {error}"),
         sqlx::Error::Configuration(error) => error.to_string(),
