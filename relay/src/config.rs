@@ -30,6 +30,8 @@ const DEFAULT_SSH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 const DEFAULT_TUNNEL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4433);
 /// The expected form of an address to listen for operators at.
 pub(crate) const SSH_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:2222";
+/// The same for health checks.
+const HEALTH_EXPECTED: &str = "expected IP:PORT, as in 127.0.0.1:9470";
 /// The same for devices.
 pub(crate) const TUNNEL_EXPECTED: &str = "expected IP:PORT, as in 0.0.0.0:4433";
 /// Long enough for a prompt and a copy of a small file to end, short enough for a service manager.
@@ -62,6 +64,8 @@ pub(crate) struct Config {
     pub release_key: Option<ReleaseKey>,
     /// The policy for the second of two machines that have one device's key.
     pub on_clone: OnClone,
+    /// The listen address for health checks (TCP). Port 0: any free one.
+    pub health: Option<SocketAddr>,
     /// The audit log.
     pub audit: AuditSettings,
     /// Recordings.
@@ -147,6 +151,7 @@ impl Config {
             proxy_protocol,
             release_key: file.release_key,
             on_clone: file.on_clone,
+            health: file.health.map(|health| health.listen),
             audit: file.audit.settings(),
             recordings,
         })

@@ -32,3 +32,4 @@ mod store;
 mod sync;
 mod tunnel;
 mod watch;
+mod web;

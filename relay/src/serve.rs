@@ -45,6 +45,7 @@ use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
 use crate::tunnel::{ClusterFacts, Tunnels, listen, reset};
 use crate::watch;
+use crate::web::health::HealthChecks;
 
 /// The services of a relay that serves.
 struct Services {
@@ -64,6 +65,7 @@ pub(crate) async fn run(
     state: State,
     store: Store,
     console: Arc<dyn ConsoleService>,
+    health: HealthChecks,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -76,7 +78,8 @@ pub(crate) async fn run(
     let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
     let left = store.left_tunnels(Timestamp::now()).await?;
-    let parts = start(&config, state, store, console, bound.noted, (ssh, tunnel)).await?;
+    let bounds = (ssh, tunnel, health.bound);
+    let parts = start(&config, state, store, console, bound.noted, bounds).await?;
     let Services {
         tunnels,
         sessions,
@@ -109,10 +112,15 @@ pub(crate) async fn run(
     let publishing = tokio::spawn(publish::run(sessions.clone()));
     let keeping = tokio::spawn(recording::keep(sessions.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&sessions.leases)));
+    health
+        .readiness
+        .serves(sessions.store.clone(), front.audit.clone());
+    let checks = health.bound.map(|health| format!(" health={health}"));
+    let checks = checks.unwrap_or_default();
     // It serves, whether or not the line that says so can be written.
     print(
         io::stdout(),
-        format!("ready ssh={ssh} tunnel={tunnel}\n").as_bytes(),
+        format!("ready ssh={ssh} tunnel={tunnel}{checks}\n").as_bytes(),
     );
     let feeding = CancellationToken::new();
     let auditing = tokio::spawn(audit::serve(
@@ -134,6 +142,7 @@ pub(crate) async fn run(
         }
         break;
     }
+    health.readiness.stops();
     accepting.abort();
     resetting.abort();
     stop(&tunnels, &sessions, config.drain_grace).await;
@@ -192,7 +201,7 @@ async fn start(
     store: Store,
     console: Arc<dyn ConsoleService>,
     noted_ids: Arc<NotedIds>,
-    (ssh, tunnel): (SocketAddr, SocketAddr),
+    (ssh, tunnel, health): (SocketAddr, SocketAddr, Option<SocketAddr>),
 ) -> anyhow::Result<Services> {
     let state = Arc::new(state);
     let id = RelayId::random()?;
@@ -203,6 +212,8 @@ async fn start(
     tx.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
     tx.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;
+    let health = health.map(|health| health.to_string()).unwrap_or_default();
+    tx.meta_set(meta::BOUND_HEALTH, &health).await?;
     tx.commit().await?;
     let audit = Audit::open(
         store.clone(),

@@ -25,6 +25,7 @@ mod fleet;
 mod forward;
 mod front;
 mod harness;
+mod health;
 mod host_keys;
 mod hostile;
 mod jump;

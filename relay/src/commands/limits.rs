@@ -66,5 +66,8 @@ pub(crate) const MAX_REVOCATION_INPUT: usize = 1024 * 1024;
 /// The same of `apply`: some ten thousand users with their keys.
 pub(crate) const MAX_POLICY_INPUT: usize = 4 * 1024 * 1024;
 
+/// The time in which the relay has to answer a health check of `doctor`.
+pub(crate) const HEALTH_ANSWER: Duration = Duration::from_secs(3);
+
 /// The longest line that the console parses: no command needs more, keys come by stdin.
 pub(crate) const MAX_CONSOLE_LINE: usize = 8 * 1024;

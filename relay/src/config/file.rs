@@ -8,7 +8,10 @@ use std::time::Duration;
 use holdfast_protocol::identity::release::ReleaseKey;
 use serde::Deserialize;
 
-use super::{ConfigError, DEFAULT_AUDIT_KEEP, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED, quoted};
+use super::{
+    ConfigError, DEFAULT_AUDIT_KEEP, HEALTH_EXPECTED, PublicHost, SSH_EXPECTED, TUNNEL_EXPECTED,
+    quoted,
+};
 use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
 use crate::config::limits::{
     MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MAX_PROXY_PROTOCOL, MIN_LOGIN_GRACE,
@@ -49,6 +52,8 @@ pub(super) struct ConfigFile {
     pub(super) release_key: Option<ReleaseKey>,
     #[serde(default, deserialize_with = "parsed")]
     pub(super) on_clone: OnClone,
+    #[serde(default, deserialize_with = "health")]
+    pub(super) health: Option<HealthFile>,
     #[serde(default, deserialize_with = "section")]
     pub(super) audit: AuditFile,
     #[serde(default, deserialize_with = "section")]
@@ -128,6 +133,14 @@ impl RecordingsFile {
             place,
         })
     }
+}
+
+/// `[health]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table [health]")]
+pub(super) struct HealthFile {
+    #[serde(deserialize_with = "health_address")]
+    pub(super) listen: SocketAddr,
 }
 
 /// `[audit]`.
@@ -268,21 +281,25 @@ fn database<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Database
 }
 
 fn ssh_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    address(from, SSH_EXPECTED)
+    address(from, SSH_EXPECTED).map(Some)
 }
 
 fn tunnel_address<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
-    address(from, TUNNEL_EXPECTED)
+    address(from, TUNNEL_EXPECTED).map(Some)
+}
+
+fn health_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    address(from, HEALTH_EXPECTED)
 }
 
 fn address<'de, D: serde::Deserializer<'de>>(
     from: D,
     expected: &'static str,
-) -> Result<Option<SocketAddr>, D::Error> {
+) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
-    let parsed = text.parse().map(Some);
+    let parsed = text.parse();
     parsed.map_err(|_| serde::de::Error::custom(expected))
 }
 
@@ -303,6 +320,10 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(TableOnly(from))
+}
+
+fn health<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<HealthFile>, D::Error> {
+    section(from).map(Some)
 }
 
 /// Returns a text with one of a few meanings.

@@ -96,6 +96,28 @@ fn networks_of_balancers_are_checked() {
 }
 
 #[test]
+fn health_checks_have_an_address_or_none() {
+    assert_eq!(load("").unwrap().health, None);
+    let config = load("[health]\nlisten = \"127.0.0.1:9470\"\n").unwrap();
+    assert_eq!(config.health, "127.0.0.1:9470".parse().ok());
+    for (text, problem) in [
+        ("", "missing field `listen`"),
+        ("listen = 9470", "expected a string"),
+        (
+            "listen = \"localhost:9470\"",
+            "expected IP:PORT, as in 127.0.0.1:9470",
+        ),
+        (
+            "listen = \"127.0.0.1:9470\"\npath = \"/\"",
+            "unknown field `path`",
+        ),
+    ] {
+        let error = load(&format!("[health]\n{text}\n")).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
 fn what_is_done_with_clones_is_one_of_two_words() {
     use crate::tunnel::clones::OnClone;
     assert_eq!(load("").unwrap().on_clone, OnClone::Newest);
@@ -145,6 +167,7 @@ fn sections_are_tables_and_no_lists() {
         ("audit", "[\"/var/log/holdfast.jsonl\"]"),
         ("recordings", "[]"),
         ("recordings", "[\"1d\"]"),
+        ("health", "[\"127.0.0.1:9470\"]"),
     ] {
         let error = load(&format!("{section} = {list}\n")).unwrap_err();
         let expected = format!("invalid type: sequence, expected the table [{section}]");

@@ -29,6 +29,7 @@ use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
 use crate::state::{DatabaseUrl, KeyFingerprint, State};
 use crate::store::{AuditEntry, Durability, Store, meta};
+use crate::web::health;
 use crate::{log, serve};
 
 #[derive(Parser)]
@@ -88,10 +89,11 @@ enum TopCommand {
   relay serve --state ./state --ssh 127.0.0.1:0 --tunnel 127.0.0.1:0     any free ports
 
 Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
+With [health]: health=IP:PORT, too.
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
     /// Configuration in TOML: state, database, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
-    /// proxy_protocol, release_key, on_clone, [audit] with file, when_unwritable, keep, and [recordings] with
+    /// proxy_protocol, release_key, on_clone, [health] with listen, [audit] with file, when_unwritable, keep, and [recordings] with
     /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
     /// min_free
     #[arg(long, value_name = "FILE")]
@@ -167,6 +169,8 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut state = State::create_or_open(&config.state)?;
         state.bind_database(config.database.clone())?;
+        // The store may take its time.
+        let health = health::listen(config.health).await?;
         let store = Store::open(state.database()).await?;
         let keys = state.key_fingerprints();
         let mut tx = store.begin(Durability::Disk).await?;
@@ -182,7 +186,7 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         tx.commit().await?;
         // Not before: a folder that was given another relay's database must not keep it.
         state.remember_database()?;
-        serve::run(config, state, store, Arc::new(CommandConsole)).await
+        serve::run(config, state, store, Arc::new(CommandConsole), health).await
     });
     // A stdout that is not read may hold up the audit log's thread for ever.
     runtime.shutdown_timeout(FINAL_STATUS_TIMEOUT);

@@ -16,6 +16,8 @@ pub(crate) const PUBLIC_SSH: &str = "public_ssh";
 /// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts
 /// to serve.
 pub(crate) const BOUND_SSH: &str = "bound_ssh";
+/// The `ip:port` of the relay's health checks, empty without any; written by a relay when it starts to serve.
+pub(crate) const BOUND_HEALTH: &str = "bound_health";
 /// The key of the recordings' storage, as JSON without anything secret; written by a relay when it starts.
 pub(crate) const RECORDINGS: &str = "recordings";
 /// The key of the recordings' bounds, as JSON; written by a relay when it starts.

@@ -12,7 +12,7 @@ use crate::harness::{Daemon, Relay, SOON, command, wait_until};
 
 const PROGRAM: &str = "/usr/sbin/haproxy";
 
-pub(super) struct Haproxy {
+pub(crate) struct Haproxy {
     _daemon: Daemon,
     folder: TempDir,
     address: SocketAddr,
@@ -21,7 +21,7 @@ pub(super) struct Haproxy {
 impl Haproxy {
     /// Starts one whose connections to the relay come from this address. `more` is added to the backend.
     #[track_caller]
-    pub(super) fn before(relay: &Relay, from: Ipv4Addr, more: &[&str]) -> Self {
+    pub(crate) fn before(relay: &Relay, from: Ipv4Addr, more: &[&str]) -> Self {
         assert!(
             Path::new(PROGRAM).exists(),
             "this test needs haproxy: sudo apt-get install haproxy"
@@ -67,12 +67,12 @@ backend relays
     }
 
     /// Returns where clients reach it.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Returns a client's configuration that leads through it, from this address of the client.
-    pub(super) fn client(&self, relay: &Relay, config: &str, from: &str) -> String {
+    pub(crate) fn client(&self, relay: &Relay, config: &str, from: &str) -> String {
         let (host, port) = (relay.ssh().ip(), relay.ssh().port());
         let direct = format!("  HostName {host}\n  Port {port}\n");
         assert!(config.contains(&direct), "{config}");
@@ -86,7 +86,7 @@ backend relays
 
     /// Waits until its checks have found the relay in this state.
     #[track_caller]
-    pub(super) fn await_state(&self, state: &str) {
+    pub(crate) fn await_state(&self, state: &str) {
         let what = format!("haproxy finds the relay {state}");
         wait_until(SOON, &what, || self.field(17).starts_with(state));
     }

@@ -1,6 +1,6 @@
 //! A TCP load balancer before the relay: Debian's haproxy, and headers that are written out.
 
-mod haproxy;
+pub(crate) mod haproxy;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -24,7 +24,7 @@ use imports::{Imports, cycles, imports_of};
 const RELAY: [&[&str]; 13] = [
     &["main", "entry"],
     &["serve"],
-    &["watch"],
+    &["watch", "web"],
     &["ssh"],
     &["commands"],
     &["bulk"],

@@ -3,6 +3,7 @@
 
 mod access;
 mod folder;
+mod health;
 mod recordings;
 
 use std::time::Duration;
@@ -117,6 +118,7 @@ async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     findings.push(serving(context, serves));
     if serves {
         findings.extend(audit_log(&context.store).await?);
+        findings.extend(health::check(&context.store).await?);
     }
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);

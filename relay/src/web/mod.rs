@@ -1,0 +1,4 @@
+//! The relay's answers over HTTP.
+
+pub(crate) mod health;
+mod limits;
