@@ -66,6 +66,22 @@ impl Store {
         }
     }
 
+    /// That a session has ended is reported at once, whatever the policy. Nothing is uploaded before it was requested.
+    async fn hears_of_the_end_alone(&mut self) {
+        let UploadMessage::Finished(finished) = self.next().await else {
+            panic!("an upload before it was requested");
+        };
+        self.answer(UploadAnswer::Noted(finished.session)).await;
+        let too_soon = async {
+            let message = self.next().await;
+            panic!("{message:?} before it was requested");
+        };
+        let a_while = async {
+            smol::Timer::after(Duration::from_millis(300)).await;
+        };
+        futures_lite::future::or(too_soon, a_while).await;
+    }
+
     async fn next(&mut self) -> UploadMessage {
         loop {
             let mut input = self.rest.as_slice();
@@ -319,19 +335,7 @@ fn manual_uploads_start_when_they_are_requested() {
             .await;
         pair.live(0).await;
         let (_upload, mut store) = Store::with_upload(&pair, upload::UPLOAD_MINOR).await;
-        // That the session has ended is reported at once.
-        let UploadMessage::Finished(finished) = store.next().await else {
-            panic!("an upload before it was requested");
-        };
-        store.answer(UploadAnswer::Noted(finished.session)).await;
-        let too_soon = async {
-            let message = store.next().await;
-            panic!("{message:?} before it was requested");
-        };
-        let a_while = async {
-            smol::Timer::after(Duration::from_millis(300)).await;
-        };
-        futures_lite::future::or(too_soon, a_while).await;
+        store.hears_of_the_end_alone().await;
 
         let state = Arc::new(state);
         let ask = |question| {
@@ -347,5 +351,10 @@ fn manual_uploads_start_when_they_are_requested() {
         until_empty(&pair.device.path("spool"), 1).await;
         let shown = ask(Question::Status).await.to_string();
         assert!(shown.contains("spool: 0.0 of 64.0 MiB"), "{shown}");
+
+        // What comes later was not requested.
+        pair.to_end(recorded(2, RecordingMode::Strict, exec("echo x")))
+            .await;
+        store.hears_of_the_end_alone().await;
     });
 }

@@ -218,7 +218,13 @@ impl Uploader {
         }
         match &mut self.present {
             Some(present) => present.next_read(),
-            None => self.next_offer(now, spool).map(UploadAction::Send),
+            None => {
+                let offer = self.next_offer(now, spool);
+                if offer.is_none() && self.later.is_empty() {
+                    self.pace.handle_all_sent();
+                }
+                offer.map(UploadAction::Send)
+            }
         }
     }
 

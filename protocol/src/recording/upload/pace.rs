@@ -71,6 +71,11 @@ impl UploadPace {
         self.requested = true;
     }
 
+    /// Notes that nothing waits any more: what is recorded later was not requested.
+    pub(super) fn handle_all_sent(&mut self) {
+        self.requested = false;
+    }
+
     pub(super) fn handle_sent(&mut self, now: Duration, bytes: u64) {
         self.refill(now);
         self.credit = self
@@ -188,6 +193,8 @@ mod tests {
         assert!(!night.allows(SECOND, None));
         night.handle_request();
         assert!(night.allows(SECOND, None), "asked for");
+        night.handle_all_sent();
+        assert!(!night.allows(SECOND, None), "once");
     }
 
     #[test]
