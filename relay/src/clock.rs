@@ -1,6 +1,8 @@
 //! Points in time as the relay stores and shows them.
 
 use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::count::Count;
@@ -29,11 +31,30 @@ pub(crate) struct Timestamp(pub i64);
 /// The last second that RFC 3339 can name with a year of four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
+/// The time of the clock that is followed when this process first asked, in microseconds; [`OWN`]: none is.
+static FOLLOWED: AtomicI64 = AtomicI64::new(OWN);
+const OWN: i64 = i64::MIN;
+
 impl Timestamp {
-    /// Returns the wall clock now.
+    /// Returns the time now: by the wall clock of this machine, or by the clock that the process follows.
+    #[must_use]
+    pub(crate) fn now() -> Self {
+        match FOLLOWED.load(Ordering::Relaxed) {
+            OWN => Self::of_machine(),
+            start => Self(start).after(running()),
+        }
+    }
+
+    /// Makes this process follow a clock that shows this time now. A database that several relays share has one: what
+    /// they compare is in its time, whatever the clocks of their machines show.
+    pub(crate) fn follow(self) {
+        FOLLOWED.store(self.before(running()).0, Ordering::Relaxed);
+    }
+
+    /// Returns the wall clock of this machine now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    pub(crate) fn now() -> Self {
+    pub(crate) fn of_machine() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -116,6 +137,13 @@ impl fmt::Display for Coarse {
     }
 }
 
+/// Returns for how long this process has asked for the time, by a clock that is never set.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn running() -> Duration {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -129,6 +157,18 @@ mod tests {
         let time = Timestamp(1_795_323_960_000_000 + 7_000_001);
         assert_eq!(time.to_string(), "2026-11-22 05:06 UTC");
         assert_eq!(time.rfc3339(), "2026-11-22T05:06:07.000001Z");
+    }
+
+    #[test]
+    fn a_clock_that_is_followed_goes_on_by_itself() {
+        let machine = Timestamp::of_machine();
+        assert!(Timestamp::now().since(machine) < Duration::from_secs(60));
+        let theirs = machine.after(Duration::from_secs(3600));
+        theirs.follow();
+        let first = Timestamp::now();
+        assert!(first >= theirs && first.since(theirs) < Duration::from_secs(60));
+        assert!(Timestamp::now() >= first);
+        assert!(first.since(Timestamp::of_machine()) > Duration::from_secs(3000));
     }
 
     #[test]

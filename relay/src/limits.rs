@@ -28,6 +28,17 @@ pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
 /// The interval at which the store learns when devices were last heard, all of them in one transaction.
 pub(crate) const PRESENCE_FLUSH: Duration = Duration::from_secs(5);
 
+/// The interval of a relay's heartbeats where others may serve from the same database: one may be lost or late, and the
+/// next comes well before it counts as dead.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// A relay whose own heartbeats have come without a longer pause than this is able to judge those of others.
+pub(crate) const HEARTBEAT_PAUSE: Duration = Duration::from_secs(5);
+
+/// A step of the database's clock by more than this is another clock, as after a fail-over: the heartbeats before it say
+/// nothing.
+pub(crate) const CLOCK_STEP: Duration = Duration::from_secs(1);
+
 /// The interval at which the relay looks whether an admin command has changed the store.
 pub(crate) const STORE_POLL: Duration = Duration::from_millis(250);
 

@@ -38,7 +38,7 @@ use crate::ssh::server;
 use crate::ssh::stream::balancer::Balancers;
 use crate::ssh::{Front, algorithms};
 use crate::state::{HOST_KEY_ALIAS, State};
-use crate::store::{Durability, RelayId, Store, StoreError, meta};
+use crate::store::{Durability, MemberId, RelayId, ServingMember, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::registry::Registry;
@@ -77,7 +77,9 @@ pub(crate) async fn run(
         .with_context(|| format!("cannot listen for tunnels on {} (UDP)", config.tunnel))?;
     let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
-    let left = store.left_tunnels(Timestamp::now()).await?;
+    let left = store
+        .left_tunnels(MemberId::FIRST, Timestamp::now())
+        .await?;
     let bounds = (ssh, tunnel, health.bound);
     let parts = start(&config, state, store, console, bound.noted, bounds).await?;
     let Services {
@@ -108,7 +110,7 @@ pub(crate) async fn run(
         left,
         handshakes,
     ));
-    let watching = tokio::spawn(watch::run(sessions.clone(), front.clone()));
+    let mut watching = tokio::spawn(watch::run(sessions.clone(), front.clone()));
     let publishing = tokio::spawn(publish::run(sessions.clone()));
     let keeping = tokio::spawn(recording::keep(sessions.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&sessions.leases)));
@@ -130,8 +132,12 @@ pub(crate) async fn run(
         feeding.clone(),
     ));
 
+    let mut over = None;
     loop {
         tokio::select! {
+            ended = &mut watching => {
+                over = Some(ended.context("the relay's regular work failed")?);
+            }
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
             _ = hangup.recv() => {
@@ -145,7 +151,12 @@ pub(crate) async fn run(
     health.readiness.stops();
     accepting.abort();
     resetting.abort();
-    stop(&tunnels, &sessions, config.drain_grace).await;
+    // What was declared dead has nothing any more that could end by itself.
+    let grace = match &over {
+        Some(_) => Duration::ZERO,
+        None => config.drain_grace,
+    };
+    stop(&tunnels, &sessions, grace).await;
     watching.abort();
     publishing.abort();
     releasing.abort();
@@ -164,7 +175,10 @@ pub(crate) async fn run(
         warn!(%error, "cannot store that the relay stops");
     }
     sessions.store.close().await;
-    Ok(())
+    match over {
+        Some(over) => Err(over.into()),
+        None => Ok(()),
+    }
 }
 
 /// Returns the names by which clients know the relay. `ssh` compares names without the port, and `ssh-add -h` as they
@@ -208,7 +222,16 @@ async fn start(
     let public = config.public_tunnel(tunnel)?;
     let public_ssh = config.public_ssh(ssh)?;
     let mut tx = store.begin(Durability::Disk).await?;
-    tx.relay_started(id, Timestamp::now()).await?;
+    let serving = ServingMember {
+        id: MemberId::FIRST,
+        tunnel_key: state.tunnel.public(),
+        tunnel_address: public.clone(),
+        ssh_address: public_ssh.clone(),
+        bound_ssh: ssh,
+    };
+    let now = Timestamp::now();
+    tx.member_serves(&serving, now).await?;
+    tx.relay_started(id, serving.id, now).await?;
     tx.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
     tx.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;

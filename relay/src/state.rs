@@ -11,6 +11,7 @@ mod files;
 mod fingerprints;
 mod host_key;
 mod keys;
+mod member;
 
 use std::fmt;
 use std::fs::File;
@@ -25,6 +26,7 @@ pub(crate) use error::StateError;
 pub(crate) use fingerprints::KeyFingerprint;
 pub(crate) use keys::SigningKey;
 pub(crate) use keys::{random_bytes, sha256};
+pub(crate) use member::MemberId;
 
 /// The database of a folder that has none on a server; empty in one that has.
 const DATABASE: &str = "relay.db";

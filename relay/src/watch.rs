@@ -2,6 +2,7 @@
 //! what admin commands beside it changed.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use holdfast_protocol::ids::DeviceId;
@@ -14,12 +15,21 @@ use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::model::invalid::Fault;
 use crate::session::Sessions;
 use crate::session::admission::enforce;
+use crate::session::registry::heartbeat;
 use crate::ssh::Front;
 use crate::store::{Durability, StoreError, meta};
 use crate::tunnel::registry::Tunnel;
 
-/// Runs until it is aborted.
-pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
+/// Runs until this run of the relay is over because another relay declared it dead. Returns that error.
+pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) -> StoreError {
+    tokio::select! {
+        over = heartbeat::run(&sessions) => over,
+        never = work(&sessions, &front) => match never {},
+    }
+}
+
+/// Does the regular work, for ever.
+async fn work(sessions: &Arc<Sessions>, front: &Arc<Front>) -> Infallible {
     let mut poll = interval(STORE_POLL);
     let mut flush = interval(PRESENCE_FLUSH);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -28,8 +38,8 @@ pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) {
     let mut flushed = Flushed::default();
     loop {
         let done = tokio::select! {
-            _ = poll.tick() => look(&sessions, &front, &mut seen).await,
-            _ = flush.tick() => flush_facts(&sessions, &front, &mut flushed).await,
+            _ = poll.tick() => look(sessions, front, &mut seen).await,
+            _ = flush.tick() => flush_facts(sessions, front, &mut flushed).await,
         };
         if let Err(error) = done {
             warn!(%error, "regular work on the store failed");
@@ -145,7 +155,7 @@ async fn note_ids(sessions: &Sessions, tunnels: &[Arc<Tunnel>]) -> Result<(), St
     Ok(())
 }
 
-/// Gives the store the heartbeat, and what has changed since the last time: devices that were heard, refusals, and whether
+/// Gives the store what has changed since the last time: devices that were heard, refusals, and whether
 /// the audit log can be written.
 async fn flush_facts(
     sessions: &Sessions,
@@ -164,7 +174,6 @@ async fn flush_facts(
         })
         .collect();
     let mut tx = sessions.store.begin(Durability::Process).await?;
-    tx.heartbeat(sessions.relay, Timestamp::now()).await?;
     if flushed.refusals != refusals {
         tx.note_refusals(sessions.relay, refusals).await?;
     }

@@ -15,7 +15,9 @@ use crate::model::device::Presence;
 use crate::model::quota::Quota;
 use crate::model::role::rule::{LabelRule, LoginRule, Rule, ValuePattern, ValueRule};
 use crate::model::role::{Role, RoleName};
-use crate::store::{Device, Durability, Labels, LeaseRow, PresenceState, RelayId, Store, User};
+use crate::store::{
+    Device, Durability, Labels, LeaseRow, MemberId, PresenceState, RelayId, Store, User,
+};
 use holdfast_protocol::ids::{
     DeviceId, DeviceName, LabelKey, LabelValue, Login, PublicKey, UserName,
 };
@@ -68,7 +70,10 @@ async fn leases() {
     let store = Store::open(&path).await.unwrap();
     let relay = RelayId::random().unwrap();
     store
-        .change(async |tx| tx.relay_started(relay, Timestamp::now()).await)
+        .change(async |tx| {
+            tx.relay_started(relay, MemberId::FIRST, Timestamp::now())
+                .await
+        })
         .await
         .unwrap();
     let lease = |number: i64, user: String| LeaseRow {

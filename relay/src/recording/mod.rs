@@ -36,7 +36,7 @@ use crate::clock::Timestamp;
 use crate::recording::limits::RECORDING_CHECKS;
 use crate::state::{SigningKey, State, random_bytes};
 use crate::store::{
-    Durability, NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError,
+    Durability, NewRecording, Over, RecordingRow, RelayId, SessionFacts, Store, StoreError, Tx,
     recorded_kind,
 };
 use crate::sync::Mutex;
@@ -138,7 +138,7 @@ impl Recordings {
         let expected = now.after(settings.expect_within);
         let objects = Objects::new(state.recordings(), &settings.place)?;
         let mut tx = store.begin(Durability::Disk).await?;
-        tx.recordings_of_others_over(relay, now, expected).await?;
+        tx.recordings_of_ended_runs_over(now, expected).await?;
         settings.place.remember(&mut tx).await?;
         settings.bounds.remember(&mut tx).await?;
         tx.commit().await?;
@@ -160,6 +160,19 @@ impl Recordings {
             checks: Checks::new(RECORDING_CHECKS),
             budget: Mutex::new(budget),
         })))
+    }
+
+    /// Notes in a change that the sessions of all runs that have ended are over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn ended_runs_over(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let expected = now.after(self.0.settings.expect_within);
+        tx.recordings_of_ended_runs_over(now, expected).await
     }
 
     /// Returns the number of an upload stream that a device has opened just now.

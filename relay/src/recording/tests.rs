@@ -34,7 +34,7 @@ use crate::session::client::Client;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, Live, LiveGuard};
 use crate::store::tests::database::bind_chosen;
-use crate::store::{AuditFilter, AuditKey, Hold, RecordingFacts, RecordingState};
+use crate::store::{AuditFilter, AuditKey, Hold, MemberId, RecordingFacts, RecordingState};
 
 const DEVICE: DeviceId = DeviceId([1; 16]);
 const SESSION: SessionId = SessionId([0x5a; 16]);
@@ -259,6 +259,13 @@ async fn start(
         bounds,
     };
     let relay = RelayId::random().unwrap();
+    store
+        .change(async |tx| {
+            tx.relay_started(relay, MemberId::FIRST, Timestamp::now())
+                .await
+        })
+        .await
+        .unwrap();
     Recordings::start(relay, state, store.clone(), audit, settings)
         .await
         .unwrap()

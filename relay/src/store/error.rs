@@ -8,6 +8,7 @@ use sqlx::migrate::MigrateError;
 use thiserror::Error;
 
 use crate::model::invalid::Fault;
+use crate::store::limits::MAX_MEMBERS;
 
 /// The reason why the store did not do it.
 #[derive(Debug, Error)]
@@ -58,6 +59,14 @@ pub(crate) enum StoreError {
     OtherCluster,
     /// The device was revoked or removed in the meantime.
     NotEnrolled,
+    /// The relay of this state folder is no member of the database's cluster.
+    NotMember,
+    /// The relay of this name has left the cluster.
+    MemberLeft(String),
+    /// The cluster has as many members as it may.
+    ClusterFull,
+    /// This run of the relay was declared dead, or has stopped.
+    RunOver,
     /// The system gave no random numbers.
     Random,
 }
@@ -142,6 +151,24 @@ impl StoreError {
                 "restore both from the same backup",
             ),
             Self::NotEnrolled => Fault::new("the device is not enrolled any more"),
+            Self::NotMember => Fault::with_remedy(
+                "this relay is no member of the cluster that uses the database",
+                "add it with `relay token create --relay` on a member and `relay cluster join` here, in an empty state \
+                 folder",
+            ),
+            Self::MemberLeft(name) => Fault::with_remedy(
+                format!("{name} has left the cluster"),
+                "join it again with `relay cluster join`, in an empty state folder",
+            ),
+            Self::ClusterFull => Fault::with_remedy(
+                format!("the cluster has {MAX_MEMBERS} relays, which is the maximum"),
+                "remove one with `relay cluster leave`",
+            ),
+            Self::RunOver => Fault::with_remedy(
+                "this run of the relay is over: another relay of the cluster declared it dead, because its heartbeat had \
+                 not come for 10 s",
+                "start it again",
+            ),
             Self::Random => Fault::new("the system gives no random numbers"),
         }
     }

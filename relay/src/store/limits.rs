@@ -75,3 +75,9 @@ pub(super) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection that is not used for so long is closed: a firewall between may have forgotten it.
 pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(120);
+
+/// The relays of a cluster: as many as a device's roster names.
+pub(super) const MAX_MEMBERS: usize = holdfast_protocol::limits::MAX_RELAYS;
+
+/// A measurement of the server's clock that took longer says too little about it.
+pub(super) const CLOCK_ROUND_TRIP: Duration = Duration::from_millis(500);

@@ -8,13 +8,13 @@
 pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod backend;
+pub(crate) mod cluster;
 pub(crate) mod devices;
 mod entry;
 mod error;
 pub(crate) mod limits;
 pub(crate) mod meta;
 pub(crate) mod recordings;
-mod relays;
 pub(crate) mod sessions;
 mod tx;
 
@@ -26,7 +26,7 @@ use std::time::Duration;
 pub(crate) use crate::model::device::{ClonePair, Device, PresenceState};
 pub(crate) use crate::model::labels::Labels;
 pub(crate) use crate::model::user::{Prints, User, UserId};
-pub(crate) use crate::state::Database;
+pub(crate) use crate::state::{Database, MemberId};
 pub(crate) use access::authorities::{Authority, AuthorityError};
 pub(crate) use access::locks::{Kill, LockError, NewLock};
 pub(crate) use access::policy::{Apply, ApplyError, Change, Policy, UserPolicy};
@@ -35,6 +35,8 @@ pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
 pub(crate) use audit::{AuditFilter, AuditRemoved};
+pub(crate) use cluster::members::ServingMember;
+pub(crate) use cluster::relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};
 pub(crate) use devices::enrol::{EnrolError, Enrolment};
 pub(crate) use devices::named_device;
@@ -46,13 +48,13 @@ pub(crate) use recordings::{
     Hold, NewRecording, Over, RecordingFacts, RecordingFilter, RecordingRow, RecordingState,
     SeenSession, SignedVerdict, recorded_kind,
 };
-pub(crate) use relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub(crate) use sessions::console_streams::ConsoleRow;
 pub(crate) use sessions::facts::SessionFacts;
 pub(crate) use sessions::leases::LeaseRow;
 pub(crate) use sessions::{BoardChange, SessionRow, Traffic};
 pub(crate) use tx::Tx;
 
+use crate::clock::Timestamp;
 use access::snapshot::PolicyCache;
 use backend::connection::Db;
 use backend::postgres::Postgres;
@@ -91,6 +93,7 @@ impl Store {
     pub(crate) async fn open(database: impl Into<Database>) -> Result<Self, StoreError> {
         let store = Self::connect(&database.into())?;
         store.db.migrate().await?;
+        store.follow_clock().await?;
         Ok(store)
     }
 
@@ -108,6 +111,7 @@ impl Store {
         let wanted = store.db.wanted_version();
         let found = store.schema_version().await?;
         if found == wanted {
+            store.follow_clock().await?;
             return Ok(store);
         }
         Err(StoreError::Version {
@@ -133,6 +137,25 @@ impl Store {
     #[must_use]
     pub(crate) fn answers(&self) -> bool {
         !self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Makes the time of this process that of the database, if it is on a server: see [`Timestamp::follow`]. Returns by
+    /// how many microseconds the machine's clock is ahead of it, unless the server took too long to say.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn follow_clock(&self) -> Result<Option<i64>, StoreError> {
+        let Some(theirs) = self.db.clock().await? else {
+            return Ok(None);
+        };
+        theirs.follow();
+        Ok(Some(Timestamp::of_machine().0.saturating_sub(theirs.0)))
+    }
+
+    /// Returns whether other relays may serve from this database.
+    #[must_use]
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.db, Db::Postgres(_))
     }
 
     /// Waits for what is under way and closes the connections.

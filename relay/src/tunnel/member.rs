@@ -184,11 +184,11 @@ async fn open(
     };
     let opened = async {
         let mut tx = tunnels.store.begin(Durability::Process).await?;
-        let generation = tx
+        let opened = tx
             .tunnel_opened(device.id, tunnels.relay, facts, Timestamp::now())
             .await?;
         tx.commit().await?;
-        Ok::<_, StoreError>(generation)
+        Ok::<_, StoreError>(opened.generation)
     };
     match timeout(STORE_TIMEOUT, opened).await {
         Ok(Ok(generation)) => {

@@ -95,7 +95,10 @@ async fn without_a_running_relay_no_wait_is_announced() {
     let relay = RelayId::random().unwrap();
     let store = &fixture.context.store;
     store
-        .change(async |tx| tx.heartbeat(relay, Timestamp::now()).await)
+        .change(async |tx| {
+            tx.relay_started(relay, MemberId::FIRST, Timestamp::now())
+                .await
+        })
         .await
         .unwrap();
     let said = fixture.run("lock login pi").await;
@@ -186,8 +189,11 @@ async fn doctor_says_of_a_serving_relay_alone_how_its_log_is() {
         assert!(!said.contains("audit log"), "{said}");
     }
     let relay = RelayId::random().unwrap();
-    let beats = async |tx: &mut store::Tx| tx.heartbeat(relay, Timestamp::now()).await;
-    store.change(beats).await.unwrap();
+    let begins = async |tx: &mut store::Tx| {
+        tx.relay_started(relay, MemberId::FIRST, Timestamp::now())
+            .await
+    };
+    store.change(begins).await.unwrap();
     let said = fixture.run("doctor").await.out;
     assert!(said.contains("the audit log is written"), "{said}");
     note("cannot write /x (a: b)", "make room there").await;

@@ -62,7 +62,7 @@ async fn fixture() -> Fixture {
     };
     let (relay, now) = (RelayId::random().unwrap(), Timestamp::now());
     store
-        .change(async |tx| tx.heartbeat(relay, now).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, now).await)
         .await
         .unwrap();
     let recording = NewRecording {

@@ -20,7 +20,7 @@ use crate::state::State;
 use crate::store::meta::{PUBLIC_SSH, PUBLIC_TUNNEL};
 use crate::store::tests::database::bind_chosen;
 use crate::store::{self, Store};
-use crate::store::{Device, Enrolment, Labels, NewToken, RelayId, TunnelFacts, User};
+use crate::store::{Device, Enrolment, Labels, MemberId, NewToken, RelayId, TunnelFacts, User};
 
 mod authorities;
 mod console;
@@ -168,7 +168,7 @@ impl Fixture {
             local_address: None,
         };
         store
-            .change(async |tx| tx.heartbeat(relay, T0).await)
+            .change(async |tx| tx.relay_started(relay, MemberId(relay.0), T0).await)
             .await
             .unwrap();
         store

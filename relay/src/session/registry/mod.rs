@@ -2,6 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod destination;
+pub(crate) mod heartbeat;
 pub(crate) mod life;
 pub(crate) mod publish;
 

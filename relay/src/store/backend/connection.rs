@@ -8,6 +8,7 @@ use super::postgres::pool::ServerPool;
 use super::postgres::transaction::PostgresTransaction;
 use super::sqlite::SqliteFile;
 use super::sqlite::write_queue::BatchWriter;
+use crate::clock::Timestamp;
 use crate::store::{Durability, StoreError};
 
 /// The database of a store. Cloning it is cheap and shares the connections.
@@ -67,6 +68,17 @@ impl Db {
         match self {
             Self::Sqlite(file) => file.data_version().await,
             Self::Postgres(server) => server.data_version().await,
+        }
+    }
+
+    /// Returns the database's own time now, if it has a clock of its own that has just answered quickly.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(server) => server.clock().await,
         }
     }
 

@@ -14,9 +14,10 @@ use crate::store::{RelayId, StoreError, Tx};
 const BEGIN: &str =
     "INSERT INTO recordings (id, relay, user_name, device, device_name, login, kind,
         command, client, started, user_id, state, chain_key, seen, begun, control, terminal, content, files,
-        forwards)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, $17, $18,
-        0)";
+        forwards, member)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'recording', $12, $13, $14, $15, $16, $17, $18,
+        0, r.member
+    FROM relays r WHERE r.id = $2 AND r.stopped IS NULL";
 const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
         content = $6, files = $7 WHERE id = $1";
 const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
@@ -25,9 +26,10 @@ const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, 
 const FORWARD: &str = "INSERT INTO recording_forwards (recording, number, seen)
     VALUES ($1, $2, $3) ON CONFLICT (recording, number) DO NOTHING";
 // Sessions of runs that were killed ended with them. What they had seen was written down now and then.
-const OVER_OTHERS: &str = "UPDATE recordings SET ended = $2, expected = $3,
+const OVER_OF_ENDED: &str = "UPDATE recordings SET ended = $1, expected = $2,
         state = CASE state WHEN 'recording' THEN 'uploading' ELSE state END
-    WHERE ended IS NULL AND relay <> $1";
+    WHERE ended IS NULL AND NOT EXISTS (SELECT 1 FROM relays r
+        WHERE r.id = recordings.relay AND r.stopped IS NULL)";
 const UNFOLLOWED: &str =
     "UPDATE recordings SET unfollowed = $2 WHERE id = $1 AND unfollowed IS NULL";
 const STATE: &str = "UPDATE recordings SET state = $2, reason = $3 WHERE id = $1";
@@ -48,7 +50,7 @@ impl Tx {
     /// Notes that a recording begins.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::RunOver`] if the run ended.
     pub(crate) async fn recording_begun(
         &mut self,
         relay: RelayId,
@@ -64,8 +66,11 @@ impl Tx {
             .bind(new.seen.content.as_ref().map(packed).transpose()?)
             .bind(new.seen.files.as_ref().map(packed).transpose()?)
             .execute(&mut *self.connection().await?)
-            .await?;
-        Ok(())
+            .await
+            .and_then(|begun| match begun.rows_affected() {
+                0 => Err(StoreError::RunOver),
+                _ => Ok(()),
+            })
     }
 
     /// Notes what the relay has seen of a session that goes on.
@@ -146,18 +151,16 @@ impl Tx {
         Ok(())
     }
 
-    /// Notes that all sessions of earlier runs are over.
+    /// Notes that all sessions of runs that have ended are over.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn recordings_of_others_over(
+    pub(crate) async fn recordings_of_ended_runs_over(
         &mut self,
-        relay: RelayId,
         now: Timestamp,
         expected: Timestamp,
     ) -> Result<(), StoreError> {
-        let query = sql::query(OVER_OTHERS).bind(relay.0.as_slice());
-        let query = query.bind(now.0).bind(expected.0);
+        let query = sql::query(OVER_OF_ENDED).bind(now.0).bind(expected.0);
         query.execute(&mut *self.connection().await?).await?;
         Ok(())
     }

@@ -33,15 +33,13 @@ pub(crate) struct InUse {
 
 const TAKE: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
     VALUES ($1, $2, $3, $4, $5)";
-// The count and the slot in one statement. Leases of a run count while its heartbeat is fresh; one's own always do,
-// however late one's own heartbeat is. The limit bounds the count: whether there are a million more makes no
+// The count and the slot in one statement. Leases of a run count until it is noted that it ended, however late its
+// heartbeat is: where the store was away, all are late, and none has ended. The limit bounds the count: whether there are a million more makes no
 // difference.
 const TAKE_WITHIN: &str = "INSERT INTO leases (relay, number, kind, user_name, taken)
-    SELECT $1, $2, $3, $4, $5 WHERE $7 > (SELECT COUNT(*) FROM (SELECT 1 FROM leases l
+    SELECT $1, $2, $3, $4, $5 WHERE $6 > (SELECT COUNT(*) FROM (SELECT 1 FROM leases l
         JOIN relays r ON r.id = l.relay
-    WHERE l.user_name = $4 AND l.kind = $3
-        AND (l.relay = $1 OR (r.stopped IS NULL AND r.heartbeat > $6))
-    LIMIT $7) AS taken)";
+    WHERE l.user_name = $4 AND l.kind = $3 AND r.stopped IS NULL LIMIT $6) AS taken)";
 const RELEASE: &str = "DELETE FROM leases WHERE relay = $1 AND number = $2";
 const IN_USE: &str = "SELECT l.kind, COUNT(*) FROM leases l JOIN relays r ON r.id = l.relay
     WHERE l.user_name = $1 AND r.stopped IS NULL AND r.heartbeat > $2 GROUP BY l.kind";
@@ -84,7 +82,6 @@ impl Tx {
         now: Timestamp,
     ) -> Result<Result<(), Full>, StoreError> {
         let max = limit.map(|max| i64::from(max.get()));
-        let stale = now.before(RELAY_HEARTBEAT_STALE).0;
         let take = sql::query(if max.is_some() { TAKE_WITHIN } else { TAKE })
             .bind(lease.relay.0.as_slice())
             .bind(lease.number)
@@ -92,7 +89,7 @@ impl Tx {
             .bind(lease.user.as_str())
             .bind(now.0);
         let take = match max {
-            Some(max) => take.bind(stale).bind(max),
+            Some(max) => take.bind(max),
             None => take,
         };
         let taken = take

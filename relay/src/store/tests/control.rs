@@ -46,7 +46,7 @@ fn session(id: u8) -> SessionRow {
 async fn relay(bed: &Fixture, now: Timestamp) -> RelayId {
     let relay = RelayId::random().unwrap();
     bed.store
-        .change(async |tx| tx.heartbeat(relay, now).await)
+        .change(async |tx| tx.relay_started(relay, MemberId(relay.0), now).await)
         .await
         .unwrap();
     relay

@@ -41,7 +41,7 @@ async fn tunnels_that_nothing_closed_are_left(on: Backend) {
     let bed = Fixture::new(on).await;
     let relay = RelayId::random().unwrap();
     bed.store
-        .change(async |tx| tx.relay_started(relay, at(0)).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, at(0)).await)
         .await
         .unwrap();
     let mut tunnels = Vec::new();
@@ -58,9 +58,9 @@ async fn tunnels_that_nothing_closed_are_left(on: Backend) {
         let opened = bed
             .store
             .change(async |tx| tx.tunnel_opened(device.id, relay, facts, at(1)).await);
-        tunnels.push((device.id, opened.await.unwrap()));
+        tunnels.push((device.id, opened.await.unwrap().generation));
     }
-    let left = async |now| bed.store.left_tunnels(now).await.unwrap();
+    let left = async |now| bed.store.left_tunnels(MemberId::FIRST, now).await.unwrap();
     let ids = |left: &[LeftTunnel]| left.iter().map(|left| left.id.0[0]).collect::<Vec<_>>();
     assert_eq!(ids(&left(at(2)).await).len(), 2);
     let (device, generation) = tunnels[0];
@@ -83,7 +83,7 @@ async fn tunnels_that_nothing_closed_are_left(on: Backend) {
     for _ in 0..2 {
         let next = RelayId::random().unwrap();
         bed.store
-            .change(async |tx| tx.relay_started(next, at(4)).await)
+            .change(async |tx| tx.relay_started(next, MemberId::FIRST, at(4)).await)
             .await
             .unwrap();
         let left = left(at(5)).await;
@@ -95,7 +95,7 @@ async fn tunnels_that_nothing_closed_are_left(on: Backend) {
     // A run that stops in good order leaves none.
     let last = RelayId::random().unwrap();
     bed.store
-        .change(async |tx| tx.relay_started(last, at(6)).await)
+        .change(async |tx| tx.relay_started(last, MemberId::FIRST, at(6)).await)
         .await
         .unwrap();
     let facts = TunnelFacts {
@@ -351,7 +351,7 @@ async fn leftover_token_is_removed_with_its_device(on: Backend) {
 async fn a_revoked_device_stays_revoked_and_its_name_is_free(on: Backend) {
     let bed = Fixture::new(on).await;
     let old = bed.join(1, Some("cam")).await;
-    let relay = RelayId::random().unwrap();
+    let relay = bed.run(MemberId::FIRST).await;
     bed.store
         .change(async |tx| {
             tx.tunnel_opened(old.id, relay, facts("1.2.3.4:5"), T0)
@@ -468,7 +468,7 @@ async fn generations_grow_and_old_tunnels_close_only_themselves(on: Backend) {
     let device = bed.join(1, Some("cam")).await;
     let relay = RelayId::random().unwrap();
     bed.store
-        .change(async |tx| tx.heartbeat(relay, at(0)).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, at(0)).await)
         .await
         .unwrap();
     let open = async |now| {
@@ -479,7 +479,7 @@ async fn generations_grow_and_old_tunnels_close_only_themselves(on: Backend) {
                     .await
             })
             .await;
-        opened.unwrap()
+        opened.unwrap().generation
     };
     let first = open(at(1)).await;
     let second = open(at(1)).await;
@@ -528,19 +528,21 @@ async fn generations_grow_and_old_tunnels_close_only_themselves(on: Backend) {
 async fn a_generation_outgrows_one_that_was_lost(on: Backend) {
     let bed = Fixture::new(on).await;
     let device = bed.join(1, None).await;
-    let relay = RelayId::random().unwrap();
+    let relay = bed.run(MemberId::FIRST).await;
     let open = async |now| {
-        bed.store
+        let opened = bed
+            .store
             .change(async |tx| {
                 tx.tunnel_opened(device.id, relay, facts("1.2.3.4:5"), now)
                     .await
             })
-            .await
+            .await;
+        opened.unwrap().generation
     };
-    let lost = open(at(1)).await.unwrap();
+    let lost = open(at(1)).await;
     // What a power cut, or a database from yesterday's backup, does.
     bed.raw("DELETE FROM tunnels").await;
-    assert!(open(at(2)).await.unwrap() > lost);
+    assert!(open(at(2)).await > lost);
 }
 
 async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat(on: Backend) {
@@ -556,7 +558,7 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat(on: Backend) {
     let relay = RelayId::random().unwrap();
     let store = &bed.store;
     store
-        .change(async |tx| tx.relay_started(relay, at(0)).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, at(0)).await)
         .await
         .unwrap();
     let generation = store
@@ -565,7 +567,8 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat(on: Backend) {
                 .await
         })
         .await
-        .unwrap();
+        .unwrap()
+        .generation;
     assert_eq!(presence(at(9)).await.state, PresenceState::Online);
 
     // Two keepalives of silence, with a relay that lives.
@@ -602,7 +605,7 @@ async fn presence_is_judged_by_tunnel_keepalive_and_heartbeat(on: Backend) {
         .unwrap();
     let next = RelayId::random().unwrap();
     store
-        .change(async |tx| tx.relay_started(next, at(61)).await)
+        .change(async |tx| tx.relay_started(next, MemberId::FIRST, at(61)).await)
         .await
         .unwrap();
     let after = presence(at(61)).await;
@@ -635,7 +638,7 @@ async fn a_thousand_devices_are_heard_in_one_transaction(on: Backend) {
     let secret = bed.token(1000, &[]).await;
     let relay = RelayId::random().unwrap();
     bed.store
-        .change(async |tx| tx.heartbeat(relay, T0).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, T0).await)
         .await
         .unwrap();
     let address: SocketAddr = "1.2.3.4:5".parse().unwrap();
@@ -659,7 +662,7 @@ async fn a_thousand_devices_are_heard_in_one_transaction(on: Backend) {
                     .await
             })
             .await;
-        heard.push((device.id, opened.unwrap(), at(1), address));
+        heard.push((device.id, opened.unwrap().generation, at(1), address));
     }
     bed.store
         .change(async |tx| tx.heard(&heard).await)

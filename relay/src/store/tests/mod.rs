@@ -15,6 +15,7 @@ mod control;
 pub(crate) mod database;
 mod fleet;
 mod keys;
+mod members;
 mod outage;
 mod people;
 mod servers;
@@ -44,6 +45,16 @@ impl Fixture {
 
     async fn raw(&self, sql: &str) {
         self.bed.raw(sql).await.unwrap();
+    }
+
+    /// Begins a run of a member's.
+    async fn run(&self, member: MemberId) -> RelayId {
+        let relay = RelayId::random().unwrap();
+        self.store
+            .change(async |tx| tx.relay_started(relay, member, T0).await)
+            .await
+            .unwrap();
+        relay
     }
 
     async fn token(&self, uses: u32, labels: &[(&str, &str)]) -> TokenSecret {
@@ -217,7 +228,7 @@ async fn foreign_writes_are_distinguished_from_presence(on: Backend) {
 
     let relay = RelayId::random().unwrap();
     beside
-        .change(async |tx| tx.heartbeat(relay, T0).await)
+        .change(async |tx| tx.relay_started(relay, MemberId::FIRST, T0).await)
         .await
         .unwrap();
     beside

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock;
 use crate::store::sessions::leases::InUse;
 use crate::store::tests::database::{Backend, TestDatabase, on_both};
+use crate::store::{MemberId, Tx};
 
 /// A store with a relay that lives, and its slots.
 struct Fixture {
@@ -19,7 +20,10 @@ impl Fixture {
         let store = database.open().await;
         let relay = RelayId::random().unwrap();
         store
-            .change(async |tx| tx.relay_started(relay, Timestamp::now()).await)
+            .change(async |tx| {
+                tx.relay_started(relay, MemberId::FIRST, Timestamp::now())
+                    .await
+            })
             .await
             .unwrap();
         let (leases, releaser) = Leases::new(store.clone(), relay);
@@ -139,14 +143,15 @@ async fn a_lowered_limit_ends_nothing_and_admits_nothing_more(on: Backend) {
     held.push(fixture.take(2).await.unwrap());
 }
 
-/// Covers two relays on one store: a slot counts for the other as long as its holder's heart beats.
-async fn a_slot_of_another_run_counts_while_its_heart_beats(on: Backend) {
+/// Covers two relays on one store: a slot counts for the other until its holder is declared dead, not only while its
+/// heartbeats come. They stop for all where the store is away, and no session ends by that.
+async fn a_slot_of_another_run_counts_until_it_is_dead(on: Backend) {
     let fixture = Fixture::new(on).await;
     let held = fixture.take(1).await.unwrap();
     let (other, now) = (RelayId::random().unwrap(), Timestamp::now());
     fixture
         .store
-        .change(async |tx| tx.heartbeat(other, now).await)
+        .change(async |tx| tx.relay_started(other, MemberId([1; 16]), now).await)
         .await
         .unwrap();
     let row = LeaseRow {
@@ -157,8 +162,15 @@ async fn a_slot_of_another_run_counts_while_its_heart_beats(on: Backend) {
     };
     let one = NonZeroU32::new(1);
     // Seconds since the heartbeat, and whether there is room.
-    for (seconds, free) in [(0, false), (9, false), (11, true)] {
+    for (seconds, free) in [(0, false), (9, false), (11, false), (12, true)] {
         let then = now.after(Duration::from_secs(seconds));
+        if free {
+            let own = async |tx: &mut Tx| {
+                tx.heartbeat(other, then).await?;
+                tx.end_stale_runs(other, then).await
+            };
+            assert_eq!(fixture.store.change(own).await.unwrap().len(), 1);
+        }
         let taken = fixture
             .store
             .change(async |tx| tx.take_lease(&row, one, then).await)
@@ -185,7 +197,10 @@ async fn slots_end_with_the_run_that_took_them(on: Backend) {
     let next = RelayId::random().unwrap();
     fixture
         .store
-        .change(async |tx| tx.relay_started(next, Timestamp::now()).await)
+        .change(async |tx| {
+            tx.relay_started(next, MemberId::FIRST, Timestamp::now())
+                .await
+        })
         .await
         .unwrap();
     assert_eq!(fixture.in_use().await, 0);
@@ -198,7 +213,7 @@ on_both!(
     a_panic_gives_the_slot_back,
     who_is_dropped_while_taking_holds_nothing,
     a_lowered_limit_ends_nothing_and_admits_nothing_more,
-    a_slot_of_another_run_counts_while_its_heart_beats,
+    a_slot_of_another_run_counts_until_it_is_dead,
     slots_end_with_the_run_that_took_them,
 );
 

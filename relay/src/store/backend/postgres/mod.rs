@@ -18,8 +18,11 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 
+use crate::clock::{self, Timestamp};
 use crate::state::DatabaseUrl;
-use crate::store::limits::{ANSWER_TIMEOUT, BEGIN_TIMEOUT, MIGRATION_TIMEOUT, WRITE_TURN_TIMEOUT};
+use crate::store::limits::{
+    ANSWER_TIMEOUT, BEGIN_TIMEOUT, CLOCK_ROUND_TRIP, MIGRATION_TIMEOUT, WRITE_TURN_TIMEOUT,
+};
 use crate::store::{Durability, StoreError};
 use pool::{ServerPool, describe};
 use transaction::{PostgresTransaction, WriteTurn};
@@ -31,6 +34,7 @@ const VERSIONS: std::ops::RangeInclusive<i64> = 14..=17;
 const SERVER: &str = "SELECT CAST(current_setting('server_version_num') AS BIGINT),
     current_setting('server_version'), current_setting('server_encoding')";
 const PATIENT: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
+const CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 const DATA_VERSION: &str = "SELECT hashtextextended(CAST(pg_current_snapshot() AS TEXT), 0)";
 
 /// The connections to a database on a server. Cloning it is cheap and shares them.
@@ -100,6 +104,14 @@ impl Postgres {
     pub(super) async fn data_version(&self) -> Result<i64, StoreError> {
         let (version,): (i64,) = self.pool.ask(DATA_VERSION).await?;
         Ok(version)
+    }
+
+    /// Returns the server's time now, or `None` if the answer took so long that it says too little.
+    pub(super) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        let asked = clock::instant();
+        let (time,): (i64,) = self.pool.ask(CLOCK).await?;
+        let took = asked.elapsed();
+        Ok((took <= CLOCK_ROUND_TRIP).then(|| Timestamp(time).after(took / 2)))
     }
 
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {

@@ -2,32 +2,46 @@
 
 use std::time::Duration;
 
-use super::{Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::state::random_bytes;
 use crate::store::backend::sql;
+use crate::store::{MemberId, Store, StoreError, Tx};
 
 /// A relay without a heartbeat for so long is dead, and so are its tunnels. Heartbeats come every few
 /// seconds; one may be late on a busy disk.
 pub(crate) const RELAY_HEARTBEAT_STALE: Duration = Duration::from_secs(10);
+
+/// The version of this program, as the other members see it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// One run of one relay process: a restart is another one, so that the tunnels of a run that was
 /// killed never look alive because its successor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RelayId(pub [u8; 16]);
 
-const BEAT: &str = "INSERT INTO relays (id, heartbeat) VALUES ($1, $2)
-    ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat, stopped = NULL";
+const START: &str = "INSERT INTO relays (id, member, version, heartbeat) VALUES ($1, $2, $3, $4)";
+// A run that has ended stays so.
+const BEAT: &str = "UPDATE relays SET heartbeat = $2 WHERE id = $1 AND stopped IS NULL";
+const CLOCK_OFFSET: &str = "UPDATE relays SET clock_offset = $2 WHERE id = $1";
+const STALE: &str =
+    "SELECT id FROM relays WHERE id <> $1 AND stopped IS NULL AND heartbeat < $2 ORDER BY id";
+const LIVES: &str = "SELECT EXISTS (SELECT 1 FROM relays
+    WHERE id = $1 AND stopped IS NULL AND heartbeat >= $2)";
 const STOP: &str = "UPDATE relays SET stopped = $2 WHERE id = $1";
 const CLOSE_TUNNELS: &str =
     "UPDATE tunnels SET closed = $2, connection_id = NULL WHERE relay = $1 AND closed IS NULL";
 // The later of the two: the run lived at its last heartbeat, and when it last heard the device.
-const CLOSE_OTHERS: &str = "UPDATE tunnels SET closed = COALESCE(
+const CLOSE_OF_MEMBER: &str = "UPDATE tunnels SET closed = COALESCE(
         (SELECT r.heartbeat FROM relays r WHERE r.id = tunnels.relay AND r.heartbeat > last_heard),
         last_heard)
-    WHERE relay <> $1 AND closed IS NULL";
+    WHERE member = $1 AND closed IS NULL";
+const CLOSE_OF_RUN: &str = "UPDATE tunnels SET closed = COALESCE(
+        (SELECT r.heartbeat FROM relays r WHERE r.id = tunnels.relay AND r.heartbeat > last_heard),
+        last_heard)
+    WHERE relay = $1 AND closed IS NULL";
 // Their leases and live sessions go with them.
-const FORGET_OTHERS: &str = "DELETE FROM relays WHERE id <> $1";
+const FORGET_OF_MEMBER: &str = "DELETE FROM relays WHERE member = $1";
+const FORGET_RUN: &str = "DELETE FROM relays WHERE id = $1";
 const END_LEASES: &str = "DELETE FROM leases WHERE relay = $1";
 const END_SESSIONS: &str = "DELETE FROM sessions WHERE relay = $1";
 const SEEN: &str = "UPDATE relays SET seen = $2 WHERE id = $1 AND seen < $2";
@@ -76,6 +90,22 @@ impl Store {
         living.fetch_one(self.reads()).await
     }
 
+    /// Returns whether a run other than `relay` has had no heartbeat for [`RELAY_HEARTBEAT_STALE`]. A cheap look before
+    /// [`Tx::end_stale_runs`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn has_stale_runs(
+        &self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let stale = sql::query_scalar(STALE).bind(relay.0.as_slice());
+        let stale = stale.bind(now.before(RELAY_HEARTBEAT_STALE).0);
+        let stale: Option<Vec<u8>> = stale.fetch_optional(self.reads()).await?;
+        Ok(stale.is_some())
+    }
+
     /// Returns the number of living relays that have not acted on this version of access yet.
     ///
     /// # Errors
@@ -96,36 +126,85 @@ impl Store {
 }
 
 impl Tx {
-    /// Says that this run begins and that all earlier ones are over: the state's lock, which the caller
-    /// holds, proves it. Their tunnels count as closed when they were last heard of.
+    /// Says that this run begins and that all earlier ones of the same member are over: the state's lock, which the
+    /// caller holds, proves it. Their tunnels count as closed when they were last heard of.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub(crate) async fn relay_started(
         &mut self,
         relay: RelayId,
+        member: MemberId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for sql in [CLOSE_OTHERS, FORGET_OTHERS] {
-            let query = sql::query(sql).bind(relay.0.as_slice());
+        for sql in [CLOSE_OF_MEMBER, FORGET_OF_MEMBER] {
+            let query = sql::query(sql).bind(member.0.as_slice());
             query.execute(&mut *self.connection().await?).await?;
         }
-        let beat = sql::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
-        beat.execute(&mut *self.connection().await?).await?;
+        let start = sql::query(START).bind(relay.0.as_slice());
+        let start = start.bind(member.0.as_slice()).bind(VERSION).bind(now.0);
+        start.execute(&mut *self.connection().await?).await?;
         Ok(())
+    }
+
+    /// Declares the runs dead whose heartbeat has not come for [`RELAY_HEARTBEAT_STALE`], if `relay` itself lives: their
+    /// tunnels are closed, and their leases and sessions end. Returns them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn end_stale_runs(
+        &mut self,
+        relay: RelayId,
+        now: Timestamp,
+    ) -> Result<Vec<RelayId>, StoreError> {
+        let fresh = now.before(RELAY_HEARTBEAT_STALE).0;
+        let lives = sql::query_scalar(LIVES).bind(relay.0.as_slice());
+        let lives = lives.bind(fresh);
+        let lives: bool = lives.fetch_one(&mut *self.connection().await?).await?;
+        if !lives {
+            return Ok(Vec::new());
+        }
+        let stale = sql::query_scalar(STALE).bind(relay.0.as_slice());
+        let stale = stale.bind(fresh);
+        let stale: Vec<Vec<u8>> = stale.fetch_all(&mut *self.connection().await?).await?;
+        for run in &stale {
+            for sql in [CLOSE_OF_RUN, FORGET_RUN] {
+                let query = sql::query(sql).bind(run.as_slice());
+                query.execute(&mut *self.connection().await?).await?;
+            }
+        }
+        stale.into_iter().map(relay_id).collect()
     }
 
     /// Notes that a run lives: call it every few seconds, well within [`RELAY_HEARTBEAT_STALE`].
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::RunOver`] if it was declared dead, or has stopped: it must not go on.
     pub(crate) async fn heartbeat(
         &mut self,
         relay: RelayId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let beat = sql::query(BEAT).bind(relay.0.as_slice()).bind(now.0);
-        beat.execute(&mut *self.connection().await?).await?;
+        let beat = beat.execute(&mut *self.connection().await?).await?;
+        match beat.rows_affected() {
+            0 => Err(StoreError::RunOver),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes by how many microseconds the clock of a run's machine is ahead of the store's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn note_clock_offset(
+        &mut self,
+        relay: RelayId,
+        offset: i64,
+    ) -> Result<(), StoreError> {
+        let note = sql::query(CLOCK_OFFSET).bind(relay.0.as_slice());
+        let note = note.bind(offset);
+        note.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
 
@@ -180,4 +259,9 @@ impl Tx {
         seen.execute(&mut *self.connection().await?).await?;
         Ok(())
     }
+}
+
+fn relay_id(column: Vec<u8>) -> Result<RelayId, StoreError> {
+    let id = column.try_into().map(RelayId);
+    id.map_err(|_| StoreError::Corrupt("a run of a relay"))
 }

@@ -1,0 +1,4 @@
+//! The relays that share a database: who they are, and which of their runs live.
+
+pub(crate) mod members;
+pub(crate) mod relays;

@@ -1,0 +1,246 @@
+//! Members of a cluster, their runs side by side on one database, and the tunnels between which a device moves.
+
+use holdfast_protocol::ids::UserName;
+
+use super::*;
+use crate::model::quota::Quota;
+use crate::store::cluster::members::{Located, MemberState};
+use crate::store::devices::tunnels::OpenedTunnel;
+
+const SECOND: MemberId = MemberId([2; 16]);
+
+fn serving(id: MemberId, host: &str) -> ServingMember {
+    ServingMember {
+        id,
+        tunnel_key: PublicKey(id.0.repeat(2).try_into().unwrap()),
+        tunnel_address: format!("{host}:4433"),
+        ssh_address: format!("{host}:2222"),
+        bound_ssh: "127.0.0.1:2222".parse().unwrap(),
+    }
+}
+
+async fn serve(bed: &Fixture, serving: &ServingMember) -> Result<String, StoreError> {
+    bed.store
+        .change(async |tx| tx.member_serves(serving, T0).await)
+        .await
+}
+
+async fn add(bed: &Fixture, id: MemberId, host: &str) -> Result<String, StoreError> {
+    let key = serving(id, host).tunnel_key;
+    bed.store
+        .change(async |tx| tx.add_member(id, key, host, Some(host), T0).await)
+        .await
+}
+
+async fn open(bed: &Fixture, device: DeviceId, run: RelayId) -> Result<OpenedTunnel, StoreError> {
+    bed.store
+        .change(async |tx| tx.tunnel_opened(device, run, facts("1.2.3.4:5"), T0).await)
+        .await
+}
+
+async fn beat(bed: &Fixture, run: RelayId, now: Timestamp) -> Result<(), StoreError> {
+    bed.store
+        .change(async |tx| tx.heartbeat(run, now).await)
+        .await
+}
+
+async fn end_stale(bed: &Fixture, run: RelayId, now: Timestamp) -> Vec<RelayId> {
+    bed.store
+        .change(async |tx| tx.end_stale_runs(run, now).await)
+        .await
+        .unwrap()
+}
+
+async fn members_have_own_names_and_serve_until_they_leave(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let stranger = serve(&bed, &serving(SECOND, "b.example.com")).await;
+    assert!(matches!(stranger, Err(StoreError::NotMember)));
+    let first = serving(MemberId::FIRST, "a.example.com");
+    assert_eq!(serve(&bed, &first).await.unwrap(), "a.example.com");
+    // One that is alone is called as its address is.
+    let moved = serving(MemberId::FIRST, "[2001:db8::1]");
+    assert_eq!(serve(&bed, &moved).await.unwrap(), "2001:db8::1");
+    assert_eq!(serve(&bed, &first).await.unwrap(), "a.example.com");
+
+    let second = add(&bed, SECOND, "a.example.com").await.unwrap();
+    assert_eq!(second, "a.example.com-2");
+    let serves = serve(&bed, &serving(SECOND, "b.example.com")).await;
+    assert_eq!(serves.unwrap(), "a.example.com-2");
+    let found = bed.store.member(SECOND).await.unwrap().unwrap();
+    assert_eq!(found.tunnel_address.unwrap(), "b.example.com:4433");
+    assert_eq!(found.public.unwrap(), "a.example.com");
+    let by_key = bed.store.member_by_key(&found.tunnel_key).await.unwrap();
+    assert_eq!(by_key.unwrap().id, SECOND);
+
+    let leave = async |tx: &mut Tx| tx.set_member_state(SECOND, MemberState::Removed).await;
+    assert!(bed.store.change(leave).await.unwrap());
+    assert!(!bed.store.change(leave).await.unwrap());
+    let left = serve(&bed, &serving(SECOND, "b.example.com")).await;
+    assert!(matches!(left, Err(StoreError::MemberLeft(name)) if name == "a.example.com-2"));
+    // Its name is free, and it is still known.
+    let third = add(&bed, MemberId([3; 16]), "a.example.com").await.unwrap();
+    assert_eq!(third, "a.example.com-2");
+    let states: Vec<_> = bed.store.members().await.unwrap();
+    let states: Vec<_> = states.iter().map(|member| member.state).collect();
+    use MemberState::{Active, Removed};
+    assert_eq!(states, [Active, Removed, Active]);
+    for number in 4..10 {
+        add(&bed, MemberId([number; 16]), "c").await.unwrap();
+    }
+    let full = add(&bed, MemberId([10; 16]), "c").await;
+    assert!(matches!(full, Err(StoreError::ClusterFull)));
+}
+
+async fn a_run_ends_earlier_runs_of_its_own_member_only(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let (first, second) = (bed.run(MemberId::FIRST).await, bed.run(SECOND).await);
+    let (here, there) = (bed.join(1, None).await, bed.join(2, None).await);
+    open(&bed, here.id, first).await.unwrap();
+    open(&bed, there.id, second).await.unwrap();
+    let next = bed.run(SECOND).await;
+    assert!(matches!(
+        beat(&bed, second, at(1)).await,
+        Err(StoreError::RunOver)
+    ));
+    for run in [first, next] {
+        beat(&bed, run, at(1)).await.unwrap();
+    }
+    let devices = bed.store.devices(at(1)).await.unwrap();
+    let is_online = |id| {
+        let device = devices.iter().find(|device| device.id == id).unwrap();
+        device.presence.state == PresenceState::Online
+    };
+    assert!(is_online(here.id) && !is_online(there.id));
+    // What the last run had is reset by its own member alone, which has the keys for that.
+    let left = async |member| bed.store.left_tunnels(member, at(1)).await.unwrap().len();
+    let id = async |tx: &mut Tx| {
+        let opened = tx
+            .tunnel_opened(there.id, next, facts("1.2.3.4:5"), at(1))
+            .await?;
+        tx.note_connection_ids(&[(there.id, opened.generation, TunnelId([7; 8]))])
+            .await
+    };
+    bed.store.change(id).await.unwrap();
+    assert_eq!((left(MemberId::FIRST).await, left(SECOND).await), (0, 1));
+}
+
+async fn a_run_that_is_dead_is_ended_and_stays_dead(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let (first, second) = (bed.run(MemberId::FIRST).await, bed.run(SECOND).await);
+    serve(&bed, &serving(MemberId::FIRST, "a")).await.unwrap();
+    add(&bed, SECOND, "b").await.unwrap();
+    serve(&bed, &serving(SECOND, "b")).await.unwrap();
+    let device = bed.join(1, None).await;
+    open(&bed, device.id, second).await.unwrap();
+    let alice = UserName::new("alice").unwrap();
+    let lease = LeaseRow {
+        relay: second,
+        number: 1,
+        quota: Quota::Sessions,
+        user: alice.clone(),
+    };
+    bed.store
+        .change(async |tx| tx.take_lease(&lease, None, T0).await)
+        .await
+        .unwrap()
+        .unwrap();
+    beat(&bed, first, at(9)).await.unwrap();
+    assert!(!bed.store.has_stale_runs(first, at(9)).await.unwrap());
+    assert_eq!(end_stale(&bed, first, at(9)).await, []);
+    // One that is late itself declares nothing of others.
+    assert_eq!(end_stale(&bed, first, at(20)).await, []);
+    beat(&bed, first, at(20)).await.unwrap();
+    assert!(bed.store.has_stale_runs(first, at(20)).await.unwrap());
+    assert_eq!(end_stale(&bed, first, at(20)).await, [second]);
+
+    let in_use = bed.store.leases_in_use(&alice, at(20)).await.unwrap();
+    assert_eq!(in_use.sessions, 0);
+    assert_eq!(bed.store.locate(device.id).await.unwrap(), None);
+    let presence = bed.store.devices(at(20)).await.unwrap()[0].presence;
+    assert_eq!(presence.since, Some(T0));
+    // Whatever it still tries is refused.
+    for _ in 0..2 {
+        assert!(matches!(
+            beat(&bed, second, at(21)).await,
+            Err(StoreError::RunOver)
+        ));
+    }
+    let opened = open(&bed, device.id, second).await;
+    assert!(matches!(opened, Err(StoreError::RunOver)));
+    let taken = bed
+        .store
+        .change(async |tx| tx.take_lease(&lease, None, at(21)).await)
+        .await;
+    assert!(taken.is_err());
+    let stop = async |tx: &mut Tx| tx.relay_stopped(first, at(22)).await;
+    bed.store.change(stop).await.unwrap();
+    assert!(matches!(
+        beat(&bed, first, at(23)).await,
+        Err(StoreError::RunOver)
+    ));
+}
+
+async fn a_device_is_located_at_the_member_that_has_its_newest_tunnel(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let first = serving(MemberId::FIRST, "a.example.com");
+    serve(&bed, &first).await.unwrap();
+    add(&bed, SECOND, "b.example.com").await.unwrap();
+    let (one, two) = (bed.run(MemberId::FIRST).await, bed.run(SECOND).await);
+    let device = bed.join(1, None).await;
+    let other = bed.join(2, None).await;
+    let locate = async |id| bed.store.locate(id).await.unwrap();
+    assert_eq!(locate(device.id).await, None);
+    let opened = open(&bed, device.id, one).await.unwrap();
+    assert_eq!(opened.replaced, None);
+    let expected = Located {
+        run: one,
+        member: MemberId::FIRST,
+        name: "a.example.com".to_owned(),
+        tunnel_key: first.tunnel_key,
+        tunnel_address: "a.example.com:4433".to_owned(),
+        generation: opened.generation,
+    };
+    assert_eq!(locate(device.id).await, Some(expected));
+    assert_eq!(locate(other.id).await, None);
+    // Again at the same relay: nothing is left elsewhere.
+    let again = open(&bed, device.id, one).await.unwrap();
+    assert_eq!(again.replaced, None);
+    assert!(!bed.store.has_replaced_tunnels(one).await.unwrap());
+
+    let moved = open(&bed, device.id, two).await.unwrap();
+    assert_eq!(moved.replaced, Some(one));
+    assert!(moved.generation > again.generation);
+    // The second has never served, so it has no address.
+    assert_eq!(locate(device.id).await, None);
+    serve(&bed, &serving(SECOND, "b.example.com"))
+        .await
+        .unwrap();
+    let found = locate(device.id).await.unwrap();
+    assert_eq!((found.run, found.member), (two, SECOND));
+    let take = async |run| {
+        let took = bed
+            .store
+            .change(async |tx| tx.take_replaced_tunnels(run).await)
+            .await;
+        took.unwrap()
+    };
+    assert!(bed.store.has_replaced_tunnels(one).await.unwrap());
+    assert_eq!(take(two).await, []);
+    assert_eq!(take(one).await, [(device.id, again.generation)]);
+    assert!(!bed.store.has_replaced_tunnels(one).await.unwrap());
+
+    // The old one closes itself only.
+    let close = async |tx: &mut Tx| tx.tunnel_closed(device.id, again.generation, at(1)).await;
+    bed.store.change(close).await.unwrap();
+    assert!(locate(device.id).await.is_some());
+    let leave = async |tx: &mut Tx| tx.set_member_state(SECOND, MemberState::Removed).await;
+    bed.store.change(leave).await.unwrap();
+    assert_eq!(locate(device.id).await, None);
+}
+
+on_both!(
+    members_have_own_names_and_serve_until_they_leave,
+    a_run_ends_earlier_runs_of_its_own_member_only,
+    a_run_that_is_dead_is_ended_and_stays_dead,
+    a_device_is_located_at_the_member_that_has_its_newest_tunnel,
+);
