@@ -170,11 +170,13 @@ impl Ingest {
         let behind_damage = self
             .damaged
             .is_some_and(|damaged| damaged + 1 == offer.segment);
+        // Which segment is damaged is not kept. No chain proves anything of an altered recording any more.
+        let is_altered = matches!(self.state, IngestState::Tampered { .. });
         IncomingSegment {
             offer: offer.clone(),
             scan: SegmentScan::new(ExpectedSegment {
                 place: Some((self.session, offer.segment)),
-                before: Some(before).filter(|_| !behind_damage),
+                before: Some(before).filter(|_| !behind_damage && !is_altered),
             }),
             received: 0,
             acknowledged: 0,

@@ -310,6 +310,35 @@ async fn a_damaged_header_costs_at_most_its_own_segment() {
     }
 }
 
+/// Covers a relay that is restarted after each segment, or has forgotten which one is damaged.
+#[tokio::test]
+async fn another_run_takes_what_is_behind_damage_too() {
+    for place in [30, 70, 200_000] {
+        let mut bed = Fixture::new().await;
+        let shown = noise(2_500_000);
+        let mut device = recorded(&bed, &shown).await;
+        device.files.0.values_mut().next().unwrap()[place] ^= 1;
+        device.restart();
+        for report in device.spool.reports() {
+            bed.say(report, 0).await;
+        }
+        for offer in device.spool.offers() {
+            bed.upload(&offer, device.file(offer.segment), usize::MAX)
+                .await;
+            bed.restart().await;
+        }
+        let facts = bed.judged().await;
+        let said = (facts.row.state, facts.segments.len());
+        assert_eq!(said, (RecordingState::Tampered, 3), "{place}");
+        let (before, at, behind) = read(&bed, facts).await;
+        assert_eq!((at.len(), at[0].segment), (1, 0));
+        let text: Vec<u8> = behind.iter().map(|(byte, _)| *byte).collect();
+        assert!(shown.starts_with(&before) && shown.ends_with(&text));
+        let lost = shown.len() - before.len() - text.len();
+        assert!(lost <= MAX_SEGMENT, "{lost} at {place}");
+    }
+}
+
 /// Covers bytes that are no part of a segment: those of the segments after it are taken all the same.
 #[tokio::test]
 async fn what_is_added_behind_a_footer_costs_no_later_segment() {
