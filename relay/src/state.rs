@@ -141,6 +141,22 @@ impl State {
         Self::read(dir, None)
     }
 
+    /// Opens the folder of a relay that does not serve, and keeps one from starting.
+    ///
+    /// # Errors
+    /// [`StateError`]; [`StateError::Locked`] if a relay serves from this folder.
+    pub(crate) fn open_exclusively(dir: &Path) -> Result<Self, StateError> {
+        files::check_owner(dir)?;
+        // What is not there must not be made by the lock.
+        drop(Self::open(dir)?);
+        let lock = files::lock(&dir.join(LOCK), dir)?;
+        let state = Self::open(dir)?;
+        Ok(Self {
+            _lock: Some(lock),
+            ..state
+        })
+    }
+
     /// Returns the fingerprint that a token contains and a device pins.
     #[must_use]
     pub(crate) fn cluster_fingerprint(&self) -> ClusterFingerprint {

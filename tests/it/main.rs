@@ -30,6 +30,7 @@ mod host_keys;
 mod hostile;
 mod jump;
 mod listings;
+mod migrate;
 mod named;
 mod nat;
 mod policy;

@@ -11,8 +11,8 @@ use holdfast_protocol::words::nearest::nearest;
 /// A flag of recordings that the grammar has by another name: what is behind `--` has the one that was typed.
 const RENAMED: [&str; 2] = ["--state", "--in-state"];
 
-/// The flag whose value may hold a password.
-const SECRET: &str = "--database";
+/// The flags whose values may hold a password.
+const SECRETS: [&str; 2] = ["--database", "--to"];
 
 /// Returns the sentence, followed by how the command is used; `None` where the library has to say it.
 pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
@@ -79,7 +79,11 @@ pub(super) fn sentence(error: &clap::Error, tree: &Command) -> Option<String> {
             let expected = expected.map_or_else(String::new, |expected| format!(": {expected}"));
             match came.as_str() {
                 "" => format!("{argument} needs a value{expected}"),
-                _ if argument.starts_with(SECRET) => {
+                _ if argument
+                    .split(' ')
+                    .next()
+                    .is_some_and(|flag| SECRETS.contains(&flag)) =>
+                {
                     format!("invalid value for {argument}{expected}")
                 }
                 came => {

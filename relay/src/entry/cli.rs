@@ -3,6 +3,7 @@
 mod bulk;
 mod first_start;
 mod limits;
+mod migrate;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -16,6 +17,7 @@ use holdfast_protocol::causes::Causes;
 
 use self::bulk::SshArgs;
 use self::first_start::FirstStart;
+use self::migrate::MigrateArgs;
 use super::console::CommandConsole;
 use crate::audit::{Actor, Audit, Event, EventKind, WhenUnwritable};
 use crate::clock::Timestamp;
@@ -79,6 +81,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Cli, SshArgs), cl
 enum TopCommand {
     /// Serve operators and devices until SIGTERM
     Serve(ServeArgs),
+    Migrate(MigrateArgs),
     #[command(flatten)]
     Admin(AnyCommand),
 }
@@ -143,6 +146,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         TopCommand::Serve(args) => run_serve(cli.state, args).map(|()| DONE),
+        TopCommand::Migrate(args) => {
+            let dir = cli.state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE));
+            // It is done, whether or not the sentence that says so can be written.
+            migrate::run(&dir, &args).map(|said| {
+                print(io::stdout(), said.as_bytes());
+                DONE
+            })
+        }
         TopCommand::Admin(command) => {
             let dir = cli.state.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE));
             run_admin(&dir, command, &ssh)
@@ -334,12 +345,15 @@ mod tests {
 
     #[test]
     fn an_address_of_a_database_is_not_repeated_in_a_mistake() {
-        let words = ["relay", "serve", "--database", "postgress://hf:s3cret@db/x"];
-        let error = parse(words.map(OsString::from)).err().unwrap();
-        let (said, _) = commands::usage(&error, &command());
-        assert!(said.contains("invalid value for --database"), "{said}");
-        assert!(said.contains("expected postgres://"), "{said}");
-        assert!(!said.contains("s3cret"), "{said}");
+        for (name, flag) in [("serve", "--database"), ("migrate", "--to")] {
+            let words = ["relay", name, flag, "postgress://hf:s3cret@db/x"];
+            let error = parse(words.map(OsString::from)).err().unwrap();
+            let (said, _) = commands::usage(&error, &command());
+            let invalid = format!("invalid value for {flag}");
+            assert!(said.contains(&invalid), "{said}");
+            assert!(said.contains("expected postgres://"), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+        }
     }
 
     #[test]

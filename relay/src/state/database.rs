@@ -176,6 +176,15 @@ impl State {
         Ok(())
     }
 
+    /// Has the folder remember that its state was moved to a server.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn move_to_server(&mut self, url: DatabaseUrl) -> Result<(), StateError> {
+        self.database = Database::Server(url);
+        self.remember_database()
+    }
+
     /// Remembers the address of the database, if it is on a server, for later starts and the commands on the folder.
     ///
     /// # Errors

@@ -81,3 +81,17 @@ pub(super) const MAX_MEMBERS: usize = holdfast_protocol::limits::MAX_RELAYS;
 
 /// A measurement of the server's clock that took longer says too little about it.
 pub(super) const CLOCK_ROUND_TRIP: Duration = Duration::from_millis(500);
+
+/// Bytes of rows that are copied from one database to another at a time: a commit takes some milliseconds, and copying so
+/// much takes longer.
+pub(super) const TRANSFER_BATCH: usize = 1024 * 1024;
+
+/// The time that a server may take for one step of such a copy: emptying the tables of a large unfinished one is the
+/// longest.
+pub(super) const TRANSFER_STEP: Duration = Duration::from_secs(60);
+
+/// Places of texts that could not be copied as they are, by name.
+pub(super) const MAX_REPLACED_NAMED: usize = 8;
+
+/// Bytes of a row's key in a sentence.
+pub(super) const MAX_SHOWN_KEY: usize = 32;

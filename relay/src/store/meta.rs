@@ -1,5 +1,6 @@
 //! Single facts: what the relay is called outside, the roster's epoch, whose database this is.
 
+use crate::store::backend::BOUND_CLUSTER;
 use crate::store::backend::connection::StoreConnection;
 use crate::store::backend::sql;
 use holdfast_protocol::ids::PublicKey;
@@ -26,8 +27,6 @@ pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 pub(crate) const AUDIT_FAULT: &str = "audit_fault";
 /// The remedy for that, if it names one.
 pub(crate) const AUDIT_REMEDY: &str = "audit_remedy";
-/// The cluster's public key, in hexadecimal.
-const CLUSTER: &str = "cluster";
 
 pub(super) const GET: &str = "SELECT value FROM meta WHERE key = $1";
 pub(super) const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
@@ -77,9 +76,9 @@ impl Tx {
     /// [`StoreError::OtherCluster`].
     pub(crate) async fn bind_cluster(&mut self, cluster: &PublicKey) -> Result<(), StoreError> {
         let key = cluster.to_string();
-        let bound = fact(&mut *self.connection().await?, CLUSTER).await?;
+        let bound = fact(&mut *self.connection().await?, BOUND_CLUSTER).await?;
         match bound {
-            None => self.meta_set(CLUSTER, &key).await,
+            None => self.meta_set(BOUND_CLUSTER, &key).await,
             Some(bound) if bound == key => Ok(()),
             Some(_) => Err(StoreError::OtherCluster),
         }

@@ -35,6 +35,7 @@ pub(crate) use access::roles::RoleError;
 pub(crate) use access::user_changes::{KeyError, NewUser};
 pub(crate) use access::users::{UserKey, UserRow};
 pub(crate) use audit::{AuditFilter, AuditRemoved};
+pub(crate) use backend::transfer::{TransferProgress, TransferReport, transfer, transfer_target};
 pub(crate) use cluster::members::ServingMember;
 pub(crate) use cluster::relays::{RELAY_HEARTBEAT_STALE, RelayId};
 pub(crate) use devices::changes::{LabelError, RenameError, RevokeError};

@@ -11,3 +11,6 @@ pub(super) const FIRST_START_POLL: Duration = Duration::from_millis(50);
 
 /// The time after which it says what it waits for: a start that is under way is mostly over by then.
 pub(super) const FIRST_START_QUIET: Duration = Duration::from_millis(500);
+
+/// The interval of the lines that say how far a long migration is.
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);

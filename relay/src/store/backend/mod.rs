@@ -10,3 +10,7 @@ pub(crate) mod connection;
 pub(crate) mod postgres;
 pub(crate) mod sql;
 pub(crate) mod sqlite;
+pub(crate) mod transfer;
+
+/// The fact that binds a database to a cluster: its public key, in hexadecimal.
+pub(crate) const BOUND_CLUSTER: &str = "cluster";

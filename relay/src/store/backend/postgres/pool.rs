@@ -145,7 +145,7 @@ impl ServerPool {
     }
 
     /// Returns the error that the server did not answer.
-    pub(super) fn silent(&self, limit: Duration) -> StoreError {
+    pub(crate) fn silent(&self, limit: Duration) -> StoreError {
         StoreError::Silent(self.0.name.clone(), limit)
     }
 
@@ -155,7 +155,7 @@ impl ServerPool {
     }
 
     /// Returns the error for what the server, or the connection to it, said.
-    fn error(&self, error: sqlx::Error) -> StoreError {
+    pub(crate) fn error(&self, error: sqlx::Error) -> StoreError {
         if is_connection_lost(&error) {
             return self.unreachable(&error);
         }
