@@ -27,7 +27,7 @@ pub const MINOR_VERSION: u16 = 5;
 pub const PEER_ALPN: &[u8] = b"holdfast-peer/1";
 
 /// The newest minor version of the messages between relays ([`crate::wire::peer`]) that this code speaks.
-pub const PEER_MINOR_VERSION: u16 = 0;
+pub const PEER_MINOR_VERSION: u16 = 1;
 
 /// The minor version from which on devices forward.
 pub const FORWARD_MINOR: u16 = 2;

@@ -10,7 +10,7 @@
 //! - `session/limits.rs`: sessions and forwards
 //! - `ssh/limits.rs`: the SSH front end
 //! - `store/limits.rs`: what the store keeps
-//! - `tunnel/limits.rs`: tunnels and their QUIC connections
+//! - `tunnel/limits.rs`: tunnels and their QUIC connections; `tunnel/peer/limits.rs`: links between relays
 //!
 //! Those on which both ends of a tunnel must agree are in `holdfast_protocol::limits`.
 

@@ -35,6 +35,8 @@ pub(crate) enum LimitedLine {
     Upload,
     /// A load balancer's header is missing, or something that is none of ours sends one.
     ProxyHeader,
+    /// A relay that is no member of the cluster was refused.
+    Peer,
 }
 
 /// The number of lines that were left out before a line that is written.

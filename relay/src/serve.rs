@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use holdfast_protocol::identity::roster::{RelayEntry, Roster, SignedRoster};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
+use quinn::Endpoint;
 use russh::MethodKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,8 +42,10 @@ use crate::state::{HOST_KEY_ALIAS, State};
 use crate::store::{Durability, MemberId, RelayId, ServingMember, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
+use crate::tunnel::peer::Peers;
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
+use crate::tunnel::tls::PeerTls;
 use crate::tunnel::{ClusterFacts, Tunnels, listen, reset};
 use crate::watch;
 use crate::web::health::HealthChecks;
@@ -50,6 +53,7 @@ use crate::web::health::HealthChecks;
 /// The services of a relay that serves.
 struct Services {
     tunnels: Arc<Tunnels>,
+    peers: Arc<Peers>,
     sessions: Arc<Sessions>,
     front: Arc<Front>,
     /// Gives slots of quotas back.
@@ -81,9 +85,11 @@ pub(crate) async fn run(
         .left_tunnels(MemberId::FIRST, Timestamp::now())
         .await?;
     let bounds = (ssh, tunnel, health.bound);
-    let parts = start(&config, state, store, console, bound.noted, bounds).await?;
+    let udp = (bound.noted, endpoint.clone());
+    let parts = start(&config, state, store, console, udp, bounds).await?;
     let Services {
         tunnels,
+        peers,
         sessions,
         front,
         releaser,
@@ -100,6 +106,7 @@ pub(crate) async fn run(
     let handshakes = Handshakes::default();
     let listening = tokio::spawn(listen::run(
         tunnels.clone(),
+        peers.clone(),
         endpoint.clone(),
         handshakes.clone(),
     ));
@@ -156,7 +163,7 @@ pub(crate) async fn run(
         Some(_) => Duration::ZERO,
         None => config.drain_grace,
     };
-    stop(&tunnels, &sessions, grace).await;
+    stop(&tunnels, &sessions, &peers, grace).await;
     watching.abort();
     publishing.abort();
     releasing.abort();
@@ -214,7 +221,7 @@ async fn start(
     state: State,
     store: Store,
     console: Arc<dyn ConsoleService>,
-    noted_ids: Arc<NotedIds>,
+    (noted_ids, endpoint): (Arc<NotedIds>, Endpoint),
     (ssh, tunnel, health): (SocketAddr, SocketAddr, Option<SocketAddr>),
 ) -> anyhow::Result<Services> {
     let state = Arc::new(state);
@@ -263,10 +270,12 @@ async fn start(
         uploads: Arc::new(recordings.clone()),
         stopping: AtomicBool::default(),
     });
+    let peers = Peers::new(tunnels.clone(), endpoint, PeerTls::new(&state.tunnel)?);
     let sessions = Arc::new(Sessions {
         relay: id,
         store,
         tunnels: tunnels.clone(),
+        peers: peers.clone(),
         recordings,
         clients: Clients::default(),
         live: Arc::default(),
@@ -289,6 +298,7 @@ async fn start(
     });
     Ok(Services {
         tunnels,
+        peers,
         sessions,
         front,
         releaser,
@@ -332,7 +342,7 @@ async fn make_roster(
 }
 
 /// Tells devices and operators, lets sessions end by themselves for a while, then ends them.
-async fn stop(tunnels: &Tunnels, sessions: &Sessions, grace: Duration) {
+async fn stop(tunnels: &Tunnels, sessions: &Sessions, peers: &Peers, grace: Duration) {
     tunnels.stop();
     for tunnel in tunnels.registry.all() {
         tunnel.tell(RelayMessage::Drain(DRAIN_REDIAL));
@@ -341,7 +351,9 @@ async fn stop(tunnels: &Tunnels, sessions: &Sessions, grace: Duration) {
         cause: Cause::Stopping,
         why: "the relay is stopping".into(),
     };
-    if timeout(grace, sessions.live.wait_empty()).await.is_err() {
+    let own = timeout(grace, sessions.live.wait_empty());
+    let (own, ()) = tokio::join!(own, peers.wait_idle(grace));
+    if own.is_err() {
         sessions.live.end_where(|_| true, &ending);
         let _ = timeout(FINAL_STATUS_TIMEOUT, sessions.live.wait_empty()).await;
     }

@@ -76,6 +76,7 @@ async fn look(
         return Ok(());
     }
     reload_host_keys(front, seen).await;
+    sessions.peers.close_removed().await?;
     // Read before the facts: what is read after it is at least as new.
     let access = sessions.store.in_background().access_version().await?;
     if access != seen.access || is_unjudged {

@@ -35,6 +35,7 @@ use crate::session::Sessions;
 use crate::session::client::Client;
 use crate::session::refusal::Refusal;
 use crate::store::Device;
+use crate::tunnel::peer::elsewhere::Elsewhere;
 
 pub(crate) use copy::Copy;
 pub(crate) use job::BulkRequest;
@@ -153,6 +154,7 @@ async fn run(
     let _ends_all = over.clone().drop_guard();
     let (lines, mut shown) = mpsc::channel(BULK_LINES);
     let mut running: JoinSet<BulkOutcome> = JoinSet::new();
+    let mut elsewhere = Elsewhere::default();
     let mut poll = interval(BULK_POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -184,8 +186,12 @@ async fn run(
                 }
             }
             _ = poll.tick() => {
+                if turns.waiting() > 0 {
+                    elsewhere.look(&caller.sessions.peers).await;
+                }
                 let registry = &caller.sessions.tunnels.registry;
-                turns.look(|device| registry.get(device).is_some(), clock::instant());
+                let is_online = |device| registry.get(device).is_some() || elsewhere.has(device);
+                turns.look(is_online, clock::instant());
                 screen.progress(running.len(), turns.waiting()).await?;
             }
         }

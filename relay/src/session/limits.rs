@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// Priority of streams with a terminal over those without.
-pub(crate) const INTERACTIVE_PRIORITY: i32 = 10;
-
 /// The interval at which a session that goes on has written down what was seen of it: what passed after that is not
 /// vouched for if the relay is killed.
 pub(crate) const RECORDING_NOTE: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ use self::report::Report;
 use crate::recording::Recordings;
 use crate::store::{RelayId, Store};
 use crate::tunnel::Tunnels;
+use crate::tunnel::peer::Peers;
 
 /// The service of sessions: admits clients, and decides on, starts, lists and ends what they ask for.
 #[derive(Debug)]
@@ -34,8 +35,10 @@ pub(crate) struct Sessions {
     pub(crate) relay: RelayId,
     /// The relay's store.
     pub(crate) store: Store,
-    /// The tunnels to the devices.
+    /// The tunnels to the devices of this relay.
     pub(crate) tunnels: Arc<Tunnels>,
+    /// The routes to devices, of this relay and of others.
+    pub(crate) peers: Arc<Peers>,
     /// The recordings.
     pub(crate) recordings: Recordings,
     /// The clients that are connected.

@@ -5,12 +5,13 @@ mod joins;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::limits::{ACK_EVERY, INITIAL_RTT, MAX_VERSION_TEXT, TUNNEL_IDLE_TIMEOUT};
 use holdfast_protocol::tunnel::congestion::quinn::{Factory, lift_for_close};
 use holdfast_protocol::tunnel::control::ControlViolation;
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Intent, Refusal};
 use quinn::{
-    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
+    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, Runtime as _,
     ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
@@ -23,6 +24,7 @@ use self::joins::Joins;
 use super::Tunnels;
 use super::control::{self, ControlError, DialingDevice, refuse};
 use super::keys::{ResetKey, TokenKey};
+use super::peer::{self, Peers};
 use super::socket::{NotedIds, TunnelSocket};
 use super::{enroll, member, tls};
 use crate::log_limit::{self, LimitedLine};
@@ -107,8 +109,13 @@ fn widen(socket: &UdpSocket) {
     }
 }
 
-/// Accepts connections until the endpoint is closed.
-pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: Handshakes) {
+/// Accepts connections until the endpoint is closed. Those of other relays are handed to `peers`.
+pub(crate) async fn run(
+    tunnels: Arc<Tunnels>,
+    peers: Arc<Peers>,
+    endpoint: Endpoint,
+    handshakes: Handshakes,
+) {
     let joins = Joins::default();
     while let Some(incoming) = endpoint.accept().await {
         if tunnels.is_stopping() {
@@ -125,12 +132,15 @@ pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: H
             let _ = incoming.retry();
             continue;
         }
-        let (tunnels, joins) = (tunnels.clone(), joins.clone());
+        let (tunnels, peers, joins) = (tunnels.clone(), peers.clone(), joins.clone());
         tokio::spawn(async move {
             let address = incoming.remote_address();
             // Its place is held until it is welcomed, enrolled or refused.
             match timeout(HELLO_TIMEOUT, greet(incoming, handshake)).await {
-                Ok(Ok(caller)) => serve(tunnels, caller, &joins).await,
+                Ok(Ok(ProvenPeer::Device(caller))) => serve(tunnels, *caller, &joins).await,
+                Ok(Ok(ProvenPeer::Relay(connection, key, handshake))) => {
+                    peer::listen::serve(peers, connection, key, handshake).await;
+                }
                 Ok(Err(error)) => debug!(%address, %error, "connection without a tunnel"),
                 Err(_) => debug!(%address, "no Hello from a connection in time"),
             }
@@ -138,13 +148,22 @@ pub(crate) async fn run(tunnels: Arc<Tunnels>, endpoint: Endpoint, handshakes: H
     }
 }
 
+/// A peer whose key is proved.
+enum ProvenPeer {
+    Device(Box<DialingDevice>),
+    Relay(Connection, PublicKey, OwnedSemaphorePermit),
+}
+
 async fn greet(
     incoming: Incoming,
     handshake: OwnedSemaphorePermit,
-) -> Result<DialingDevice, ControlError> {
+) -> Result<ProvenPeer, ControlError> {
     let connection = incoming.await?;
     let protocol = |text| ControlError::Protocol(text);
     let key = tls::peer_key(&connection).ok_or(protocol("no Ed25519 key"))?;
+    if tls::is_relay(&connection) {
+        return Ok(ProvenPeer::Relay(connection, key, handshake));
+    }
     let (send, mut receive) = control::accept(&connection).await?;
     let (mut message, mut instance) = (receive.next().await?, None);
     if let AgentMessage::Instance(which) = message {
@@ -156,7 +175,7 @@ async fn greet(
     if hello.agent_version.len() > MAX_VERSION_TEXT || hello.target.len() > MAX_VERSION_TEXT {
         return Err(protocol("a Hello with texts that are too long"));
     }
-    Ok(DialingDevice {
+    Ok(ProvenPeer::Device(Box::new(DialingDevice {
         connection,
         key,
         send,
@@ -164,7 +183,7 @@ async fn greet(
         hello,
         handshake,
         instance,
-    })
+    })))
 }
 
 async fn serve(tunnels: Arc<Tunnels>, caller: DialingDevice, joins: &Joins<Source>) {

@@ -7,9 +7,9 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod member;
+pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod reset;
-pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod uploads;
@@ -19,11 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::SignedRoster;
-use holdfast_protocol::ids::DeviceId;
 
 use self::clones::Clones;
 use self::registry::Registry;
-use self::route::DeviceRoute;
 use self::socket::NotedIds;
 use self::uploads::UploadHandler;
 use crate::audit::Audit;
@@ -79,12 +77,6 @@ impl ClusterFacts {
 }
 
 impl Tunnels {
-    /// Returns how a device is reached, if it is.
-    #[must_use]
-    pub(crate) fn route(&self, device: DeviceId) -> Option<DeviceRoute> {
-        self.registry.get(device).map(DeviceRoute::Local)
-    }
-
     /// Stops taking new tunnels: a device that came back now would replace the very tunnel that its last sessions run
     /// on.
     pub(crate) fn stop(&self) {

@@ -124,6 +124,10 @@ impl Recordings {
                 return Ok(());
             }
         }
+        // A session of before the agent's start ends in a moment. It is compared again with the next inventory.
+        if self.runs_elsewhere(id).await? {
+            return Ok(());
+        }
         self.settle_not_held(id, why).await
     }
 

@@ -44,6 +44,8 @@ pub(super) struct IngestEntry {
     ingest: Ingest,
     /// Everything has come, and the session is not over yet.
     check_waits: bool,
+    /// Another relay goes on with it: it is read from the store at the next need.
+    is_stale: bool,
     /// The findings of the check, until they are written down.
     findings: Option<Findings>,
     /// The most bytes that an honest recording of it has, once its session is over.
@@ -175,7 +177,7 @@ impl Recordings {
         id: SessionId,
         entry: &'e mut Option<IngestEntry>,
     ) -> Result<Option<&'e mut IngestEntry>, RecordingError> {
-        if entry.is_none() {
+        if entry.as_ref().is_none_or(|entry| entry.is_stale) {
             let Some(facts) = self.0.store.recording(id).await? else {
                 return Ok(None);
             };
@@ -190,6 +192,7 @@ impl Recordings {
                 device: facts.row.session.device,
                 ingest,
                 check_waits: false,
+                is_stale: false,
                 findings: None,
                 allowed: None,
                 claimed,
@@ -233,11 +236,19 @@ impl Recordings {
                     entry.ingest.handle_kept(report);
                 }
                 IngestAction::Check if self.is_live(id) => entry.check_waits = true,
+                // The relay of its operator checks it when it is over.
+                IngestAction::Check if self.runs_elsewhere(id).await? => entry.is_stale = true,
                 IngestAction::Check => self.judge_later(id),
                 IngestAction::Settled(state) => self.settled(entry, state).await?,
             }
         }
         Ok(answers)
+    }
+
+    /// Returns whether the session of a recording runs at another relay, as far as the store tells.
+    pub(super) async fn runs_elsewhere(&self, id: SessionId) -> Result<bool, RecordingError> {
+        let store = &self.0.store;
+        Ok(store.is_shared() && store.recording_runs_elsewhere(id, self.0.relay).await?)
     }
 
     async fn store_segment(&self, held: &SegmentHeld) -> Result<(), RecordingError> {

@@ -91,8 +91,13 @@ impl Recordings {
             // It is on its way: nothing is reported of it, and nothing of what is known is wanted. What is lost with
             // the power is known again at the device's next offer.
             let mut tx = self.0.store.begin(Durability::Process).await?;
-            tx.recording_settled(entry.id, word, reason.as_deref(), None)
-                .await?;
+            if !tx
+                .recording_settled(entry.id, word, reason.as_deref(), None)
+                .await?
+            {
+                entry.is_stale = true;
+                return Ok(());
+            }
             return Ok(tx.commit().await?);
         }
         let Some(facts) = self.0.store.recording(entry.id).await? else {
@@ -138,8 +143,11 @@ impl Recordings {
         for event in events {
             tx.audit(self.0.audit.entry(event));
         }
-        tx.recording_settled(facts.row.session.id, state, reason, verdict)
-            .await?;
+        let id = facts.row.session.id;
+        if !tx.recording_settled(id, state, reason, verdict).await? {
+            info!(recording = %id, "another relay has made the verdict");
+            return Ok(());
+        }
         Ok(tx.commit().await?)
     }
 }

@@ -1,6 +1,6 @@
 //! Enforces a change of access: everything alive is compared with the new facts, and ended if it may not be any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use holdfast_protocol::ids::{DeviceId, UserName};
@@ -186,18 +186,19 @@ fn judge_console(
 }
 
 async fn cut_revoked(sessions: &Sessions, store: &Store) -> Result<Vec<Arc<Life>>, StoreError> {
-    let mut ended = Vec::new();
-    for device in store.revoked_devices().await? {
+    let revoked: HashSet<DeviceId> = store.revoked_devices().await?.into_iter().collect();
+    let ending = Ending {
+        cause: Cause::Access,
+        why: "the device was revoked".into(),
+    };
+    // Sessions first, which may be on a tunnel of another relay.
+    let on_it = |session: &LiveSession| revoked.contains(&session.authorized.device().id);
+    let ended = lives(sessions.live.end_where(on_it, &ending));
+    for device in revoked {
         let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;
         };
         info!(%device, "the tunnel of a revoked device is closed");
-        let ending = Ending {
-            cause: Cause::Access,
-            why: "the device was revoked".into(),
-        };
-        let on_it = |session: &LiveSession| session.authorized.device().id == device;
-        ended.extend(lives(sessions.live.end_where(on_it, &ending)));
         sessions.tunnels.registry.remove(&tunnel);
         tunnel.close(CloseCode::Revoked, "this device was revoked");
     }

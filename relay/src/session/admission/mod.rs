@@ -14,6 +14,7 @@ pub(crate) mod recorded;
 use holdfast_protocol::ids::{DeviceName, Login, SessionId};
 use holdfast_protocol::wire::Open;
 use tokio::time::timeout;
+use tracing::error;
 
 use crate::access::decision::{self, Authorized, Facts, Reach};
 use crate::access::policy::{Ability, Subject};
@@ -31,7 +32,9 @@ use crate::session::registry::destination::Destination;
 use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveGuard, LiveSession};
 use crate::state::random_bytes;
-use crate::tunnel::route::DeviceRoute;
+use crate::store::Device;
+use crate::tunnel::peer::RouteError;
+use crate::tunnel::peer::route::DeviceRoute;
 
 /// The destination of a channel that was opened for a session.
 #[derive(Debug)]
@@ -268,7 +271,7 @@ impl Sessions {
         };
         let reach = decision::reach(facts)?;
         known.check_locks(client, Some(reach.device().id), login)?;
-        match self.tunnels.route(reach.device().id) {
+        match self.route(reach.device()).await? {
             Some(route) => Ok((known, reach, route)),
             None => Err(Refusal::Offline {
                 device: Box::new(reach.device().clone()),
@@ -276,6 +279,24 @@ impl Sessions {
                 console: self.console.clone(),
             }),
         }
+    }
+
+    /// Returns how a device is reached, if it is.
+    async fn route(&self, device: &Device) -> Result<Option<DeviceRoute>, Refusal> {
+        self.peers
+            .route(device.id)
+            .await
+            .map_err(|error| match error {
+                RouteError::Store(error) => {
+                    error!(%error, "the store cannot say where a device is");
+                    Refusal::Store
+                }
+                RouteError::Relay { name, why } => Refusal::RelayOfDevice {
+                    device: device.name.clone(),
+                    relay: name,
+                    why: why.to_string(),
+                },
+            })
     }
 
     /// Checks whether a session or forward that is in the registry, and was decided on `version` of access, may start.

@@ -15,7 +15,7 @@ use crate::session::Sessions;
 use crate::session::refusal::Refusal;
 use crate::session::registry::LiveSession;
 use crate::store::SessionFacts;
-use crate::tunnel::route::DeviceRoute;
+use crate::tunnel::peer::route::DeviceRoute;
 
 /// The minor version from which on devices record.
 const RECORDING_MINOR: u16 = 1;

@@ -6,6 +6,7 @@ use quinn::RecvStream;
 
 use crate::session::refusal::ForwardEnd;
 use crate::tunnel::limits::CONTROL_READ;
+use crate::tunnel::peer::route::StreamLoss;
 
 /// Reads the messages of a device on a stream without data.
 pub(super) struct EventReader {
@@ -46,7 +47,9 @@ impl EventReader {
             match self.receive.read_chunk(CONTROL_READ, true).await {
                 Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk.bytes),
                 Ok(None) => return Err(ForwardEnd::Protocol("its stream ended too early".into())),
-                Err(error) => return Err(ForwardEnd::DeviceLost(error.to_string())),
+                Err(error) => {
+                    return Err(ForwardEnd::DeviceLost(StreamLoss::from(error).to_string()));
+                }
             }
         }
     }

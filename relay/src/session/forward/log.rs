@@ -38,7 +38,7 @@ use crate::session::registry::destination::Destination;
 use crate::session::report::ForwardLog;
 use crate::session::stream::{self, OpenError};
 use crate::store::SessionFacts;
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 /// The place where a forward is recorded, for as long as it is under way.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::session::registry::LiveGuard;
 use crate::session::registry::destination::{Destination, Endpoint};
 use crate::session::report::ForwardOpening;
 use crate::session::stream::{self, OpenError, timeouts};
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 pub(crate) mod agent;
 pub(crate) mod channel;

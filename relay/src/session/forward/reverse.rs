@@ -30,7 +30,7 @@ use crate::session::registry::destination::{Destination, Direction, Endpoint};
 use crate::session::report::ForwardOpening;
 use crate::session::stream::{self, OpenError};
 use crate::store::Store;
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 /// The ports and Unix sockets of one client that devices listen on.
 #[derive(Debug, Default)]

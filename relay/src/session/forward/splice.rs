@@ -19,7 +19,7 @@ use crate::session::registry::LiveSession;
 use crate::session::registry::destination::{Destination, Endpoint};
 use crate::session::report::{ForwardLog, ForwardOpening};
 use crate::session::stream::{self, BrokenStream, Downward, Gather, Upward, timeouts};
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 /// A forward whose stream is open.
 pub(super) struct Splice<'a> {

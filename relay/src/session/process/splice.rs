@@ -30,7 +30,7 @@ use crate::session::sftp::ahead::ReadPart;
 use crate::session::stream::notices::Notices;
 use crate::session::stream::{self, Gather, OpenError, Upward, timeouts};
 use crate::store::Store;
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
 pub(crate) struct SplicedSession {

@@ -35,6 +35,7 @@ use crate::session::registry::life::Activity;
 use crate::session::registry::{About, LiveSession};
 use crate::session::stream::notices;
 use crate::store::{ClonePair, Device};
+use crate::tunnel::peer::route::DeviceRoute;
 
 /// The request of an operator to start something.
 pub(crate) struct ProcessAsk {
@@ -161,6 +162,7 @@ impl Sessions {
             opener,
             places: AgentForwarding::places(),
         });
+        let warning = self.warning_of(way.reach.device(), &way.route);
         let session = SplicedSession {
             agent,
             runs_scp: programs::runs_scp(&ask.work),
@@ -173,7 +175,7 @@ impl Sessions {
             report: self.report.clone(),
             store: self.store.clone(),
             recorded,
-            warning: self.warning_of(way.reach.device()),
+            warning,
         };
         // A task of its own: should it panic, its slot and its place go with it, and its client is not
         // left with a channel that is not served.
@@ -186,8 +188,8 @@ impl Sessions {
 
 impl Sessions {
     /// Returns what an operator reads at the start of a session on a device that is two machines.
-    fn warning_of(&self, device: &Device) -> Option<String> {
-        let ClonePair { first, second } = self.tunnels.clones.pair(device.id)?;
+    fn warning_of(&self, device: &Device, route: &DeviceRoute) -> Option<String> {
+        let ClonePair { first, second } = self.peers.clones(device.id, route)?;
         let name = &device.name;
         Some(format!(
             "warning: two machines use the key of {name} ({first} and {second}): this session is on one of them; `relay doctor` shows the remedy"

@@ -77,6 +77,18 @@ pub(crate) enum Refusal {
         /// The beginning of a console command.
         console: String,
     },
+    /// The device has its tunnel at another relay, which cannot be reached.
+    #[error(
+        "{device} is connected to relay {relay}, which this relay cannot reach ({why}): try again in a moment"
+    )]
+    RelayOfDevice {
+        /// The device.
+        device: DeviceName,
+        /// The name of the relay.
+        relay: String,
+        /// The reason.
+        why: String,
+    },
     /// mosh needs a way that there is not.
     #[error("{}", device::mosh(.0))]
     Mosh(DeviceName),

@@ -16,18 +16,20 @@ use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::codec::frame::{
     DataStream, FramePiece, FrameReader, SessionMessage, data_header,
 };
-use holdfast_protocol::wire::Open;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
+use holdfast_protocol::wire::peer::PeerPurpose;
+use holdfast_protocol::wire::{Open, SessionRequest};
+use quinn::{ConnectionError, RecvStream, SendStream, WriteError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::session::ending::End;
 use crate::session::input::{Input, InputReceiver};
-use crate::session::limits::{INTERACTIVE_PRIORITY, SPLICE_BUFFER};
+use crate::session::limits::SPLICE_BUFFER;
 use crate::session::output::{Gone, Output};
 use crate::session::registry::LiveSession;
-use crate::tunnel::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::limits::INTERACTIVE_PRIORITY;
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream, StreamError, StreamLoss};
 
 /// Chunks that are taken from a stream at once: of about 1.2 KiB each, they fill a splice buffer.
 const CHUNKS: usize = 32;
@@ -56,11 +58,20 @@ pub(crate) async fn open<'s>(
     within: Duration,
 ) -> Result<&'s mut DeviceStream, OpenError> {
     let interactive = open.pty.is_some();
+    let purpose = match open.request {
+        SessionRequest::Forward(_) => PeerPurpose::Forward,
+        _ if interactive => PeerPurpose::Terminal,
+        _ => PeerPurpose::Session,
+    };
     let frame = SessionMessage::Open(open).encode();
     let frame = frame.map_err(OpenError::Request)?;
-    let opened = timeout(within, route.open_stream()).await;
+    let opened = timeout(within, route.open_stream(purpose)).await;
     let stream = opened.map_err(|_| OpenError::Busy)?;
-    let stream = slot.insert(stream.map_err(|error| OpenError::Lost(error.to_string()))?);
+    let stream = stream.map_err(|error| match error {
+        StreamError::Busy => OpenError::Busy,
+        error => OpenError::Lost(error.to_string()),
+    });
+    let stream = slot.insert(stream?);
     if interactive {
         let _ = stream.send.set_priority(INTERACTIVE_PRIORITY);
     }
@@ -89,6 +100,15 @@ impl From<BrokenStream> for End {
             BrokenStream::Tunnel(error) => Self::from(&error),
             BrokenStream::Stream(error) => Self::DeviceLost(error),
             BrokenStream::Protocol(error) => Self::Protocol(error),
+        }
+    }
+}
+
+impl From<StreamLoss> for BrokenStream {
+    fn from(loss: StreamLoss) -> Self {
+        match loss {
+            StreamLoss::Tunnel(error) => Self::Tunnel(error),
+            StreamLoss::Stream(error) => Self::Stream(error),
         }
     }
 }
@@ -214,8 +234,7 @@ async fn pump_down<D: Downward>(
         let count = match read {
             Ok(Some(count)) => count,
             Ok(None) => return Err(BrokenStream::Protocol(D::MISSING.to_owned()).into()),
-            Err(ReadError::ConnectionLost(error)) => return Err(BrokenStream::Tunnel(error).into()),
-            Err(error) => return Err(BrokenStream::Stream(error.to_string()).into()),
+            Err(error) => return Err(BrokenStream::from(StreamLoss::from(error)).into()),
         };
         for chunk in chunks.iter_mut().take(count) {
             let chunk = std::mem::take(chunk);

@@ -11,7 +11,7 @@ use crate::clock::{self, rest};
 use crate::session::ending::{Cause, End, Ending};
 use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
-use crate::tunnel::route::DeviceRoute;
+use crate::tunnel::peer::route::DeviceRoute;
 
 /// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
 /// it does: when it was idle for too long, or has lasted as long as it may.

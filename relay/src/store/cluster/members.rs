@@ -128,7 +128,6 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for links between relays"))]
     pub(crate) async fn locate(&self, device: DeviceId) -> Result<Option<Located>, StoreError> {
         let row = sql::query_as(LOCATE).bind(device.0.as_slice());
         let row: Option<LocatedColumns> = row.fetch_optional(self.reads()).await?;
@@ -149,7 +148,6 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for links between relays"))]
     pub(crate) async fn members(&self) -> Result<Vec<Member>, StoreError> {
         let rows: Vec<Row> = sql::query_as(ALL).fetch_all(self.reads()).await?;
         rows.into_iter().map(Row::read).collect()
@@ -159,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for links between relays"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for commands on the cluster"))]
     pub(crate) async fn member(&self, id: MemberId) -> Result<Option<Member>, StoreError> {
         by_id(id, self.reads()).await
     }
@@ -168,7 +166,6 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for links between relays"))]
     pub(crate) async fn member_by_key(
         &self,
         key: &PublicKey,
@@ -256,7 +253,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for links between relays"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for commands on the cluster"))]
     pub(crate) async fn set_member_state(
         &mut self,
         id: MemberId,

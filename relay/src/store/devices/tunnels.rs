@@ -1,5 +1,6 @@
 //! The newest tunnel of each device: its generation, and when the device was heard on it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,6 +98,9 @@ const LEFT: &str = "SELECT device, address, connection_id FROM tunnels
     WHERE member = $3 AND connection_id IS NOT NULL AND last_heard >= $1
     ORDER BY last_heard DESC LIMIT $2";
 
+const ELSEWHERE: &str = "SELECT t.device FROM tunnels t JOIN relays r ON r.id = t.relay
+    WHERE t.closed IS NULL AND r.stopped IS NULL AND r.id <> $1";
+
 /// A device with a tunnel that was heard before this has given its connection up by itself.
 const LEFT_SINCE: Duration = TUNNEL_IDLE_TIMEOUT.saturating_add(MAX_KEEPALIVE);
 const CLONED: &str = "UPDATE devices SET cloned = $2, cloned_first = $3, cloned_second = $4
@@ -137,6 +141,26 @@ impl Store {
     pub(crate) async fn has_replaced_tunnels(&self, relay: RelayId) -> Result<bool, StoreError> {
         let has = sql::query_scalar(HAS_REPLACED).bind(relay.0.as_slice());
         has.fetch_one(self.reads()).await
+    }
+}
+
+impl Store {
+    /// Returns the devices whose tunnels other runs have that live.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn tunnels_elsewhere(
+        &self,
+        relay: RelayId,
+    ) -> Result<HashSet<DeviceId>, StoreError> {
+        let rows: Vec<(Vec<u8>,)> = sql::query_as(ELSEWHERE)
+            .bind(relay.0.as_slice())
+            .fetch_all(self.reads())
+            .await?;
+        let devices = rows.into_iter().map(|(id,)| id.try_into().map(DeviceId));
+        devices
+            .collect::<Result<_, _>>()
+            .map_err(|_| StoreError::Corrupt("a device"))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::model::role::Ability;
 use crate::store::backend::sql;
 use crate::store::limits::MAX_AMBIGUOUS;
-use crate::store::{Store, StoreError, UserId};
+use crate::store::{RelayId, Store, StoreError, UserId};
 
 /// The filter of a listing.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,8 @@ const FORWARDS: &str = "SELECT number, seen FROM recording_forwards WHERE record
 // A session that the device refused has left nothing, as a rule; what has left something is shown.
 const SHOWN: &str = "(NOT r.refused OR EXISTS
         (SELECT 1 FROM recording_segments s WHERE s.recording = r.id))";
+const RUNS_ELSEWHERE: &str = "SELECT EXISTS (SELECT 1 FROM recordings
+    WHERE id = $1 AND ended IS NULL AND relay <> $2)";
 const DUE: &str = "SELECT id FROM recordings WHERE chain_key IS NOT NULL AND ended IS NOT NULL
         AND (expected <= $1 OR state NOT IN ('recording', 'uploading') OR report IS NOT NULL)
     ORDER BY expected NULLS FIRST LIMIT $2";
@@ -257,6 +259,20 @@ impl Store {
             given: given.map(number).transpose()?,
             ended: ended.collect::<Result<_, StoreError>>()?,
         })
+    }
+
+    /// Returns whether the session of a recording goes on, in a run that is not this one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn recording_runs_elsewhere(
+        &self,
+        id: SessionId,
+        relay: RelayId,
+    ) -> Result<bool, StoreError> {
+        let runs = sql::query_scalar(RUNS_ELSEWHERE).bind(id.0.as_slice());
+        let runs = runs.bind(relay.0.as_slice());
+        runs.fetch_one(self.reads()).await
     }
 
     /// Returns some recordings that wait for their check, their verdict or, at `now`, in vain.

@@ -32,7 +32,9 @@ const OVER_OF_ENDED: &str = "UPDATE recordings SET ended = $1, expected = $2,
         WHERE r.id = recordings.relay AND r.stopped IS NULL)";
 const UNFOLLOWED: &str =
     "UPDATE recordings SET unfollowed = $2 WHERE id = $1 AND unfollowed IS NULL";
-const STATE: &str = "UPDATE recordings SET state = $2, reason = $3 WHERE id = $1";
+// Behind a verdict nothing changes: of two relays that make one, the first wins.
+const STATE: &str = "UPDATE recordings SET state = $2, reason = $3
+    WHERE id = $1 AND chain_key IS NOT NULL";
 const SEGMENT: &str = "INSERT INTO recording_segments (recording, segment, length, hash)
     VALUES ($1, $2, $3, $4) ON CONFLICT (recording, segment) DO NOTHING";
 const REPORT: &str = "UPDATE recordings SET report = $2 WHERE id = $1 AND report IS NULL";
@@ -165,7 +167,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Notes a new state, and with it a verdict if there is one.
+    /// Notes a new state, and with it a verdict if there is one; false if there is a verdict already.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -175,10 +177,14 @@ impl Tx {
         state: RecordingState,
         reason: Option<&str>,
         verdict: Option<&SignedVerdict>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let query = sql::query(STATE).bind(id.0.as_slice());
         let query = query.bind(state.as_str()).bind(reason);
-        query.execute(&mut *self.connection().await?).await?;
+        let changed = query.execute(&mut *self.connection().await?).await?;
+        if changed.rows_affected() == 0 {
+            self.unchanged();
+            return Ok(false);
+        }
         if let Some(verdict) = verdict {
             sql::query(VERDICT)
                 .bind(id.0.as_slice())
@@ -188,7 +194,7 @@ impl Tx {
                 .execute(&mut *self.connection().await?)
                 .await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Notes that a segment is stored for good.

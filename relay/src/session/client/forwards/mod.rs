@@ -14,7 +14,7 @@ use crate::access::recording::{Unrecordable, Wanted};
 use crate::recording::Recordings;
 use crate::recording::stream_digests::StreamDigests;
 use crate::session::ending::Ending;
-use crate::tunnel::route::DeviceRoute;
+use crate::tunnel::peer::route::DeviceRoute;
 
 /// The recording of a connection's forwards, if there is one.
 #[derive(Debug, Default)]

@@ -1,43 +1,48 @@
-//! The route to a device, and the streams on it. Sessions and forwards know nothing else of tunnels, so that a way by
-//! another relay is one more variant here.
+//! The route to a device, and the streams on it. Sessions and forwards know nothing else of tunnels and of other relays.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use holdfast_protocol::wire::peer::PeerPurpose;
 
-use super::registry::{ForwardCount, SessionCount, Tunnel};
+pub(crate) use super::stream::{DeviceStream, StreamError, StreamLoss};
+use super::tunnel::PeerTunnel;
 use crate::audit::DeviceFacts;
 use crate::store::Device;
+use crate::tunnel::registry::{ForwardCount, SessionCount, Tunnel};
 
 /// The route to a device.
 #[derive(Clone, Debug)]
 pub(crate) enum DeviceRoute {
     /// By a tunnel of this relay.
     Local(Arc<Tunnel>),
+    /// By a tunnel of another relay of the cluster.
+    Peer(Arc<PeerTunnel>),
 }
 
-/// A stream to a device: one session, forward, listener or recording. If it is dropped without [`Self::reset`], the
-/// device still gets what it holds.
-#[derive(Debug)]
-pub(crate) struct DeviceStream {
-    /// To the device.
-    pub(crate) send: SendStream,
-    /// From it.
-    pub(crate) receive: RecvStream,
+/// Counts a session or a forward on its tunnel for as long as it lives. The relay that has the tunnel counts streams of
+/// other relays itself.
+#[derive(Debug, Default)]
+pub(crate) struct RouteCount {
+    _session: Option<SessionCount>,
+    _forward: Option<ForwardCount>,
 }
 
 impl DeviceRoute {
     /// Opens a stream. It waits while the device has as many as it takes.
     ///
     /// # Errors
-    /// The tunnel is gone.
-    pub(crate) async fn open_stream(&self) -> Result<DeviceStream, ConnectionError> {
+    /// [`StreamError`].
+    pub(crate) async fn open_stream(
+        &self,
+        purpose: PeerPurpose,
+    ) -> Result<DeviceStream, StreamError> {
         match self {
             Self::Local(tunnel) => {
                 let (send, receive) = tunnel.connection.open_bi().await?;
                 Ok(DeviceStream { send, receive })
             }
+            Self::Peer(tunnel) => tunnel.open_stream(purpose).await,
         }
     }
 
@@ -46,6 +51,7 @@ impl DeviceRoute {
     pub(crate) fn minor(&self) -> u16 {
         match self {
             Self::Local(tunnel) => tunnel.minor,
+            Self::Peer(tunnel) => tunnel.minor(),
         }
     }
 
@@ -54,6 +60,7 @@ impl DeviceRoute {
     pub(crate) fn rtt(&self) -> Duration {
         match self {
             Self::Local(tunnel) => tunnel.connection.rtt(),
+            Self::Peer(tunnel) => tunnel.rtt(),
         }
     }
 
@@ -62,6 +69,7 @@ impl DeviceRoute {
     pub(crate) fn silence(&self) -> Duration {
         match self {
             Self::Local(tunnel) => tunnel.silence(),
+            Self::Peer(tunnel) => tunnel.silence(),
         }
     }
 
@@ -70,22 +78,31 @@ impl DeviceRoute {
     pub(crate) fn facts_of(&self, device: &Device) -> DeviceFacts {
         match self {
             Self::Local(tunnel) => tunnel.facts_of(device),
+            Self::Peer(tunnel) => tunnel.facts_of(device),
         }
     }
 
     /// Counts one more session, until the value is dropped.
     #[must_use]
-    pub(crate) fn count_session(&self) -> SessionCount {
+    pub(crate) fn count_session(&self) -> RouteCount {
         match self {
-            Self::Local(tunnel) => tunnel.count_session(),
+            Self::Local(tunnel) => RouteCount {
+                _session: Some(tunnel.count_session()),
+                ..RouteCount::default()
+            },
+            Self::Peer(_) => RouteCount::default(),
         }
     }
 
     /// Counts one more forward, until the value is dropped.
     #[must_use]
-    pub(crate) fn count_forward(&self) -> ForwardCount {
+    pub(crate) fn count_forward(&self) -> RouteCount {
         match self {
-            Self::Local(tunnel) => tunnel.count_forward(),
+            Self::Local(tunnel) => RouteCount {
+                _forward: Some(tunnel.count_forward()),
+                ..RouteCount::default()
+            },
+            Self::Peer(_) => RouteCount::default(),
         }
     }
 
@@ -94,20 +111,8 @@ impl DeviceRoute {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Local(one), Self::Local(other)) => Arc::ptr_eq(one, other),
+            (Self::Peer(one), Self::Peer(other)) => one.is_same(other),
+            _ => false,
         }
-    }
-}
-
-impl DeviceStream {
-    /// Ends the stream in order: the device gets all that was sent.
-    pub(crate) fn finish(mut self) {
-        // One that is closed already needs no end.
-        let _ = self.send.finish();
-    }
-
-    /// Breaks the stream off both ways, which takes back what waits to be sent.
-    pub(crate) fn reset(mut self, code: VarInt) {
-        let _ = self.send.reset(code);
-        let _ = self.receive.stop(code);
     }
 }

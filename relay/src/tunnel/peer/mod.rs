@@ -1,0 +1,222 @@
+//! The links between the relays of a cluster, and the routes to devices by them.
+//!
+//! The relay of an operator dials the one that has the device's tunnel, on the port of the tunnels, and keeps the link.
+//! It opens the streams on it, one for each session or forward; the other relay joins each to a stream of the tunnel and
+//! is a pipe. All that is decided, recorded, counted and logged of a session is so where its operator is. A link is
+//! dialled by the relay that needs it, so that two relays have up to two, each with the streams of its dialler: nothing
+//! has to be agreed when both dial at once.
+
+pub(crate) mod elsewhere;
+pub(crate) mod limits;
+pub(crate) mod link;
+pub(crate) mod listen;
+pub(crate) mod route;
+
+mod message;
+mod pipe;
+mod stream;
+mod transport;
+mod tunnel;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_protocol::ids::{DeviceId, PublicKey};
+use holdfast_protocol::limits::MAX_RELAYS;
+use holdfast_protocol::wire::CloseCode;
+use quinn::Endpoint;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::info;
+
+use self::link::{Dialled, Dialler, LinkError};
+use self::listen::Accepted;
+use self::route::DeviceRoute;
+use crate::store::cluster::members::{Located, MemberState};
+use crate::store::{ClonePair, StoreError};
+use crate::sync::Mutex;
+use crate::tunnel::Tunnels;
+use crate::tunnel::tls::PeerTls;
+
+/// The service of routes: knows by which relay each device is reached, and keeps the links between relays.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    tunnels: Arc<Tunnels>,
+    dialler: Dialler,
+    /// The links that were dialled here, by the key of the relay.
+    dialled: Mutex<HashMap<PublicKey, Arc<Dialled>>>,
+    /// The links that other relays have dialled.
+    accepted: Accepted,
+    pipes: PipeCounter,
+}
+
+/// The reason why no route was found.
+#[derive(Debug)]
+pub(crate) enum RouteError {
+    /// The store cannot say where the device is.
+    Store(StoreError),
+    /// The relay that has the device's tunnel cannot be reached.
+    Relay {
+        /// The name of that relay.
+        name: String,
+        /// The reason.
+        why: LinkError,
+    },
+}
+
+impl From<StoreError> for RouteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Counts the streams of other relays that are joined to a device's.
+#[derive(Debug)]
+struct PipeCounter(watch::Sender<usize>);
+
+/// One of them, until it is dropped.
+struct PipeCount<'a>(&'a PipeCounter);
+
+impl Peers {
+    /// Creates the service, which dials from the endpoint of the tunnels.
+    #[must_use]
+    pub(crate) fn new(tunnels: Arc<Tunnels>, endpoint: Endpoint, tls: PeerTls) -> Arc<Self> {
+        Arc::new(Self {
+            tunnels,
+            dialler: Dialler { endpoint, tls },
+            dialled: Mutex::default(),
+            accepted: Accepted::default(),
+            pipes: PipeCounter(watch::Sender::new(0)),
+        })
+    }
+
+    /// Returns how a device is reached; `None` if it has no tunnel.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub(crate) async fn route(&self, device: DeviceId) -> Result<Option<DeviceRoute>, RouteError> {
+        if let Some(tunnel) = self.tunnels.registry.get(device) {
+            return Ok(Some(DeviceRoute::Local(tunnel)));
+        }
+        let store = &self.tunnels.store;
+        if !store.is_shared() {
+            return Ok(None);
+        }
+        let mut failed = None;
+        // Once more, because the device may have moved meanwhile, and a link that is dead is only noticed here.
+        for _ in 0..2 {
+            let Some(at) = store.locate(device).await? else {
+                return Ok(None);
+            };
+            if at.run == self.tunnels.relay {
+                return Ok(self.tunnels.registry.get(device).map(DeviceRoute::Local));
+            }
+            match self.reach(&at, device).await {
+                Ok(Some(route)) => return Ok(Some(route)),
+                Ok(None) => failed = None,
+                Err(why) => {
+                    let is_final = !matches!(why, LinkError::Lost(_) | LinkError::Silent);
+                    failed = Some(RouteError::Relay { name: at.name, why });
+                    if is_final {
+                        break;
+                    }
+                }
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    async fn reach(
+        &self,
+        at: &Located,
+        device: DeviceId,
+    ) -> Result<Option<DeviceRoute>, LinkError> {
+        let dialled = {
+            let mut links = self.dialled.lock();
+            // Those of relays that have left make room.
+            if links.len() >= MAX_RELAYS && !links.contains_key(&at.tunnel_key) {
+                links.retain(|_, dialled| dialled.is_linked());
+            }
+            links.entry(at.tunnel_key).or_default().clone()
+        };
+        let link = dialled.link(&self.dialler, at).await?;
+        let tunnel = link.tunnel(device, at.generation).await?;
+        Ok(tunnel.map(DeviceRoute::Peer))
+    }
+
+    /// Returns the addresses of the two machines that use a device's key, if there are two.
+    #[must_use]
+    pub(crate) fn clones(&self, device: DeviceId, route: &DeviceRoute) -> Option<ClonePair> {
+        match route {
+            DeviceRoute::Local(_) => self.tunnels.clones.pair(device),
+            DeviceRoute::Peer(tunnel) => tunnel.clones(),
+        }
+    }
+
+    /// Returns the name of the member with this key; `None` if there is none, or it has left.
+    async fn member(&self, key: PublicKey) -> Result<Option<String>, StoreError> {
+        let member = self.tunnels.store.member_by_key(&key).await?;
+        let member = member.filter(|member| member.state != MemberState::Removed);
+        Ok(member.map(|member| member.name))
+    }
+
+    /// Closes the links with relays that are no members any more. Costs nothing where there are no links.
+    ///
+    /// # Errors
+    /// The store cannot say who is a member.
+    pub(crate) async fn close_removed(&self) -> Result<(), StoreError> {
+        let dialled: Vec<_> = {
+            let links = self.dialled.lock();
+            links
+                .iter()
+                .map(|(key, link)| (*key, link.clone()))
+                .collect()
+        };
+        let accepted = self.accepted.keys();
+        if dialled.is_empty() && accepted.is_empty() {
+            return Ok(());
+        }
+        let members = self.tunnels.store.in_background().members().await?;
+        let is_member = |key: &PublicKey| {
+            let of_key = members.iter().find(|member| member.tunnel_key == *key);
+            of_key.is_some_and(|member| member.state != MemberState::Removed)
+        };
+        for (key, link) in dialled {
+            if !is_member(&key) {
+                info!("the link to a relay that has left the cluster is closed");
+                link.close(CloseCode::NoMember, "no member of this cluster");
+                self.dialled.lock().remove(&key);
+            }
+        }
+        for key in accepted {
+            if !is_member(&key) {
+                info!("the links of a relay that has left the cluster are closed");
+                self.accepted
+                    .close(key, CloseCode::NoMember, "no member of this cluster");
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the sessions and forwards of other relays' operators to end, up to `grace`.
+    pub(crate) async fn wait_idle(&self, grace: Duration) {
+        let mut count = self.pipes.0.subscribe();
+        let _ = timeout(grace, count.wait_for(|count| *count == 0)).await;
+    }
+}
+
+impl PipeCounter {
+    fn enter(&self) -> PipeCount<'_> {
+        self.0.send_modify(|count| *count += 1);
+        PipeCount(self)
+    }
+}
+
+impl Drop for PipeCount<'_> {
+    fn drop(&mut self) {
+        self.0
+            .0
+            .send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
