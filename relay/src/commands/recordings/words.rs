@@ -33,7 +33,12 @@ pub(crate) fn own_state(
         if text == STATE {
             let value = words.next();
             let filters = ours && value.as_deref().map_or(!has_folder, is_filter);
-            own.push(if filters { IN_STATE } else { STATE }.into());
+            own.push(match (filters, &value) {
+                // An empty value is answered with those that there are.
+                (true, None) => format!("{IN_STATE}=").into(),
+                (true, Some(_)) => IN_STATE.into(),
+                (false, _) => STATE.into(),
+            });
             own.extend(value);
             continue;
         }
@@ -117,7 +122,7 @@ mod tests {
         }
         for (typed, read) in [
             ("recordings --state nosuch", "recordings --in-state nosuch"),
-            ("recordings --state", "recordings --in-state"),
+            ("recordings --state", "recordings --in-state="),
             ("devices --state", "devices --state"),
         ] {
             assert_eq!(own_state(words(typed), false), words(read), "{typed}");
