@@ -224,6 +224,13 @@ impl OwnServer {
         Self::start_with(world_readable(), vec![])
     }
 
+    /// Starts one that syncs each commit, as a real one does: for measurements.
+    #[must_use]
+    pub fn start_durable() -> Self {
+        let settings = ["fsync=on", "full_page_writes=on"].map(ToOwned::to_owned);
+        Self::start_with(world_readable(), settings.to_vec())
+    }
+
     /// Starts one that takes TLS on `localhost`, and returns it with its port and the certificate of its authority.
     #[must_use]
     pub fn start_with_tls() -> (Self, u16, PathBuf) {

@@ -28,6 +28,7 @@ Examples:
                                              the same beside the programs of an earlier commit
   cargo xtask bench audit                    the audit log with a million events; needs no root
   cargo xtask bench control                  decisions and quotas; needs no root
+  cargo xtask bench cluster                  slots and the audit log on a PostgreSQL server; needs no root
   cargo xtask bench recording                what a recording costs, end to end; needs no root
   cargo xtask bench sftp                     our sftp server beside OpenSSH's; needs no root
   cargo xtask bench footprint                the agent's size by crate; its processes beside OpenSSH's and dropbear's
@@ -52,6 +53,8 @@ enum BenchPart {
     Audit,
     /// Decisions a second, and how long a slot of a quota takes beside 10,000 in use
     Control,
+    /// The same on a PostgreSQL server, and how fast three writers record events there
+    Cluster,
     /// Recorded sessions beside unrecorded ones, echo beside an upload, flash and memory
     Recording,
     /// One large file and 2,000 small ones, from and to our sftp server and OpenSSH's
@@ -66,6 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let (package, tests, filter) = match part {
             BenchPart::Audit => ("relay", ["--lib"].as_slice(), "figures::audit::"),
             BenchPart::Control => ("relay", ["--lib"].as_slice(), "figures::control::"),
+            BenchPart::Cluster => ("relay", ["--lib"].as_slice(), "figures::cluster::"),
             BenchPart::Recording => (
                 "holdfast-tests",
                 ["--test", "it"].as_slice(),
@@ -74,9 +78,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             BenchPart::Sftp => ("edge-agent", ["--test", "sftp_figures"].as_slice(), ""),
             BenchPart::Footprint => return footprint::run(&workspace, &args.options),
         };
-        if matches!(part, BenchPart::Recording) {
-            tools::ensure(&[tools::SSH])?;
-            build_programs(&workspace)?;
+        match part {
+            BenchPart::Recording => {
+                tools::ensure(&[tools::SSH])?;
+                build_programs(&workspace)?;
+            }
+            BenchPart::Cluster => tools::ensure(&[tools::POSTGRES])?,
+            _ => {}
         }
         let mut figures = workspace.cargo();
         figures.args(["test", "--release", "-p", package]);

@@ -32,7 +32,14 @@ const LEASES: i64 = 2_000;
 fn session_control() {
     decisions();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(leases());
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.db");
+        std::fs::write(&path, "").unwrap();
+        let store = Store::open(&path).await.unwrap();
+        leases(&store, Duration::from_millis(2)).await;
+        store.close().await;
+    });
 }
 
 /// Measures decisions for a user with three roles of ten rules each, on a device that only the last rule of each is
@@ -63,11 +70,8 @@ fn decisions() {
     println!("decisions: {rate:.0} a second (3 roles, 30 rules)");
 }
 
-async fn leases() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("relay.db");
-    std::fs::write(&path, "").unwrap();
-    let store = Store::open(&path).await.unwrap();
+/// Measures slots, 99 of 100 of which should take no longer than `aim`.
+pub(super) async fn leases(store: &Store, aim: Duration) {
     let relay = RelayId::random().unwrap();
     store
         .change(async |tx| {
@@ -84,30 +88,30 @@ async fn leases() {
     };
     for number in 0..LIVE {
         let lease = lease(number, format!("user-{}", number % 500));
-        take(&store, &lease, 1_000).await;
+        take(store, &lease, 1_000).await;
     }
     let mut both = Vec::new();
     for number in LIVE..LIVE + LEASES {
         // This client has twenty already.
         let lease = lease(number, format!("user-{}", number % 500));
         let began = clock::instant();
-        take(&store, &lease, 100).await;
-        release(&store, relay, number).await;
+        take(store, &lease, 100).await;
+        release(store, relay, number).await;
         both.push(began.elapsed());
     }
     both.sort_unstable();
     let at = |percent: usize| both[both.len() * percent / 100].as_secs_f64() * 1e3;
     println!(
-        "a slot taken and given back, {LIVE} in use: median {:.2} ms, p99 {:.2} ms (aim: under 2 ms)",
+        "a slot taken and given back, {LIVE} in use: median {:.2} ms, p99 {:.2} ms (aim: under {} ms)",
         at(50),
-        at(99)
+        at(99),
+        aim.as_millis()
     );
     let worst = both.last().copied().unwrap_or(Duration::ZERO);
     println!(
         "the slowest of {LEASES}: {:.2} ms",
         worst.as_secs_f64() * 1e3
     );
-    store.close().await;
 }
 
 async fn take(store: &Store, lease: &LeaseRow, max: u32) {
