@@ -188,8 +188,8 @@ fn same_but_presence(before: &[String], after: &[String]) {
 }
 
 #[test]
-fn killed_migration_is_run_again() {
-    let server = OwnServer::start();
+fn interrupted_migration_is_run_again() {
+    let mut server = OwnServer::start();
     let url = database(&server, "relay");
     let mut relay = Relay::start();
     User::add(&relay, "alice", KeyKind::Ed25519, &["admin"]);
@@ -206,17 +206,18 @@ fn killed_migration_is_run_again() {
         ],
     );
     let rows = audit(&relay);
-    let half = |relay: &Relay| {
+    let begin = |relay: &Relay, behind: i64| {
         let mut migrate = relay.command(&["migrate", "--to", &url]);
         let mut running = Daemon::start("migrate", &mut migrate, relay.folder());
         wait_for(Duration::from_secs(60), "some rows are there", || {
             assert_eq!(running.ended(), None, "{}", running.log());
-            (count(&url, "SELECT COUNT(*) FROM audit") > 0).then_some(())
+            (count(&url, "SELECT COUNT(*) FROM audit") > behind).then_some(())
         });
-        running.signal(Signal::KILL);
-        running.wait(SOON);
+        running
     };
-    half(&relay);
+    let mut running = begin(&relay, 0);
+    running.signal(Signal::KILL);
+    running.wait(SOON);
     let copied = count(&url, "SELECT COUNT(*) FROM audit");
     assert!(
         copied < i64::try_from(rows.len()).unwrap(),
@@ -227,17 +228,20 @@ fn killed_migration_is_run_again() {
     relay.start_again();
     relay.user("bob", &["operator"]);
     relay.terminate(SOON);
-    half(&relay);
+    // It goes on where it was, until the server is gone.
+    let mut running = begin(&relay, copied);
+    server.crash();
+    assert_eq!(running.wait(SOON).code(), Some(1));
+    let said = running.log();
+    assert!(said.contains("cannot be reached"), "{said}");
+    assert!(!relay.state().join("database").exists());
+    server.restart();
     let (rows, before) = (audit(&relay), listings(&relay));
     let began = Instant::now();
-    let moved = wait_for(
-        SOON,
-        "the server has noticed the end of the killed one",
-        || {
-            let moved = migrate(&relay, &url);
-            (moved.status.success()).then_some(moved)
-        },
-    );
+    let moved = wait_for(SOON, "the state is moved", || {
+        let moved = migrate(&relay, &url);
+        (moved.status.success()).then_some(moved)
+    });
     eprintln!("migrated {} rows in {:?}", rows.len(), began.elapsed());
     let moved: Value = serde_json::from_slice(&moved.stdout).unwrap();
     assert_eq!(moved["tables"]["audit"], rows.len() + 1);
