@@ -101,6 +101,25 @@ fn a_stranger_that_would_serve_is_refused() {
 }
 
 #[test]
+fn stranger_that_speaks_as_a_relay_is_refused() {
+    let door = Door::new();
+    block_on(async {
+        let dialled = Peer::dial_as_relay(door.relay.tunnel(), random()).await;
+        // It may be closed before the handshake is done for both.
+        let ended = match dialled {
+            Ok(mut peer) => peer.ended().await,
+            Err(ended) => ended,
+        };
+        assert_eq!(ended, Ended::Closed(CloseCode::NoMember as u32));
+    });
+    wait_until(SOON, "the relay says so", || {
+        let log = door.relay.log();
+        log.contains("a relay that is no member of the cluster is refused")
+    });
+    door.stays_untouched();
+}
+
+#[test]
 fn a_wrong_secret_is_refused_and_the_connection_is_over() {
     let door = Door::new();
     block_on(async {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::codec::control::{self, ControlReader};
+use holdfast_protocol::limits::PEER_ALPN;
 use holdfast_protocol::wire::{AgentMessage, CloseCode, Refusal, RelayMessage};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
@@ -41,6 +42,22 @@ impl Peer {
     pub(crate) async fn dial(relay: SocketAddr, seed: Option<[u8; 32]>) -> Result<Self, Ended> {
         let mut endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
         endpoint.set_default_client_config(config(seed));
+        let connecting = endpoint.connect(relay, "relay").unwrap();
+        let connection = timeout(SOON, connecting).await.unwrap().map_err(ended)?;
+        Ok(Self {
+            connection,
+            first: None,
+            endpoint,
+        })
+    }
+
+    /// Connects with the key of this seed as another relay does.
+    pub(crate) async fn dial_as_relay(relay: SocketAddr, seed: [u8; 32]) -> Result<Self, Ended> {
+        let mut endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let mut tls = raw_key::client(Some(raw_key::seeded_key(seed)));
+        tls.alpn_protocols = vec![PEER_ALPN.to_vec()];
+        let crypto = Arc::new(QuicClientConfig::try_from(tls).unwrap());
+        endpoint.set_default_client_config(ClientConfig::new(crypto));
         let connecting = endpoint.connect(relay, "relay").unwrap();
         let connection = timeout(SOON, connecting).await.unwrap().map_err(ended)?;
         Ok(Self {

@@ -291,6 +291,7 @@ impl Sessions {
                     error!(%error, "the store cannot say where a device is");
                     Refusal::Store
                 }
+                RouteError::StoreSilent => Refusal::Store,
                 RouteError::Relay { name, why } => Refusal::RelayOfDevice {
                     device: device.name.clone(),
                     relay: name,

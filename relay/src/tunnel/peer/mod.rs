@@ -33,6 +33,7 @@ use tracing::info;
 use self::link::{Dialled, Dialler, LinkError};
 use self::listen::Accepted;
 use self::route::DeviceRoute;
+use crate::limits::STORE_TIMEOUT;
 use crate::store::cluster::members::{Located, MemberState};
 use crate::store::{ClonePair, StoreError};
 use crate::sync::Mutex;
@@ -56,6 +57,8 @@ pub(crate) struct Peers {
 pub(crate) enum RouteError {
     /// The store cannot say where the device is.
     Store(StoreError),
+    /// The store does not answer.
+    StoreSilent,
     /// The relay that has the device's tunnel cannot be reached.
     Relay {
         /// The name of that relay.
@@ -106,7 +109,8 @@ impl Peers {
         let mut failed = None;
         // Once more, because the device may have moved meanwhile, and a link that is dead is only noticed here.
         for _ in 0..2 {
-            let Some(at) = store.locate(device).await? else {
+            let located = timeout(STORE_TIMEOUT, store.locate(device)).await;
+            let Some(at) = located.map_err(|_| RouteError::StoreSilent)?? else {
                 return Ok(None);
             };
             if at.run == self.tunnels.relay {
