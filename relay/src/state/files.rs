@@ -3,10 +3,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use super::StateError;
@@ -89,8 +90,10 @@ pub(super) fn lock(path: &Path, dir: &Path) -> Result<File, StateError> {
         .create(true)
         .truncate(false)
         .mode(FILE_MODE)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
         .map_err(io_error("open", path))?;
+    hand_over(&file, dir).map_err(io_error("set the owner of", path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -117,20 +120,34 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("tmp");
     let fill = || -> io::Result<()> {
+        // A cut-off start may have left one. It is not opened: where root writes into the folder of another account, that
+        // may have put a link there.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(FILE_MODE)
             .open(&temporary)?;
-        // `mode` counts for a new file only, and a cut-off start may have left one.
         file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        hand_over(&file, dir)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(dir)?.sync_all()
     };
     fill().map_err(io_error("write", path))
+}
+
+/// Gives a file that root writes to the account of the folder, whose relay has to read it.
+fn hand_over(file: &File, dir: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(dir)?;
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Removes a file for good.

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 
 use super::*;
 
@@ -110,6 +110,41 @@ fn folder_of_another_account_is_refused_and_left_alone() {
     refused(&link);
     lchown(&link, Some(0), Some(0)).unwrap();
     drop(State::create_or_open(&link).unwrap());
+}
+
+#[test]
+fn root_writes_for_the_account_of_the_folder() {
+    const OTHER: u32 = 47_110;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (parent, dir) = new();
+    drop(State::create_or_open(&dir).unwrap());
+    for entry in fs::read_dir(&dir).unwrap() {
+        chown(entry.unwrap().path(), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    chown(&dir, Some(OTHER), Some(OTHER)).unwrap();
+    // The account may have put links where root is going to write.
+    let victim = parent.path().join("victim");
+    fs::write(&victim, "of root's").unwrap();
+    symlink(&victim, dir.join("database.tmp")).unwrap();
+    let mut state = State::open_exclusively(&dir).unwrap();
+    assert!(matches!(
+        State::open_exclusively(&dir),
+        Err(StateError::Locked { .. })
+    ));
+    let url = DatabaseUrl::new("postgres://hf@db/x").unwrap();
+    state.move_to_server(url).unwrap();
+    drop(state);
+    for name in ["database", "lock"] {
+        let meta = fs::metadata(dir.join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (OTHER, OTHER), "{name}");
+    }
+    fs::remove_file(dir.join("lock")).unwrap();
+    symlink(&victim, dir.join("lock")).unwrap();
+    assert!(State::open_exclusively(&dir).is_err());
+    let meta = fs::metadata(&victim).unwrap();
+    assert_eq!((meta.uid(), meta.len()), (0, 9));
 }
 
 #[test]
