@@ -56,8 +56,14 @@ impl Ingest {
         }
         let next = self.next_segment();
         if offer.segment > next {
-            // A device offers its segments in their order.
-            return self.tampered(next, 0, IngestFault::Missing);
+            // A device offers its segments in their order. It waits for the answer to what it has offered.
+            self.incoming = None;
+            self.settle(IngestState::Tampered {
+                segment: next,
+                block: 0,
+                fault: IngestFault::Missing,
+            });
+            return self.refuse(offer.segment, SegmentRefused::Tampered);
         }
         if !self.is_allowed(offer) {
             // While the session runs, the relay may be behind its device; what is too much then is so at its end.

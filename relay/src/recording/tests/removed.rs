@@ -54,6 +54,40 @@ async fn removed_segment_is_named_wherever_it_was() {
     }
 }
 
+/// Covers a device that waits for the answer to its offer: one about another segment would hold up all its uploads.
+#[tokio::test]
+async fn each_offer_behind_a_removed_segment_is_answered() {
+    for part_of_the_first in [false, true] {
+        let mut bed = Fixture::new().await;
+        let mut device = reported(&bed).await;
+        let offers: Vec<OfferedSegment> = device.spool.offers().collect();
+        remove(&mut device, 1);
+        device.restart();
+        report(&bed, &device).await;
+        // Which one was removed is not known to another run.
+        bed.restart().await;
+        let mut answers = Vec::new();
+        for offer in [&offers[0], &offers[2]] {
+            let most = match part_of_the_first && offer.segment == 0 {
+                true => 50_000,
+                false => usize::MAX,
+            };
+            answers.push(bed.upload(offer, device.file(offer.segment), most).await);
+        }
+        let about = |answer: &UploadAnswer| match answer {
+            UploadAnswer::Stored(held) | UploadAnswer::Have(held) => held.segment,
+            UploadAnswer::Refused(refusal) => refusal.segment,
+            other => panic!("{other:?}"),
+        };
+        let about: Vec<u32> = answers.iter().map(about).collect();
+        assert_eq!(about, [0, 2], "{answers:?}");
+        assert!(
+            matches!(answers[1], UploadAnswer::Refused(_)),
+            "{answers:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn removed_end_that_was_not_reported_is_not_taken_for_a_kill() {
     let bed = Fixture::new().await;
