@@ -27,10 +27,11 @@ use holdfast_protocol::session::{
 };
 use holdfast_protocol::tunnel::control::{ControlOrder, RelayOrder};
 use holdfast_protocol::wire::{
-    AgentMessage, Beat, Enrol, Exit, Hello, Incoming, Instance, Intent, MembershipGrant,
-    OfferedSegment, Open, ProcessRequest, Refusal, RelayMessage, SegmentBytes, SegmentGone,
-    SegmentHeld, SegmentLost, SegmentRefusal, SegmentRefused, SessionFinished, SessionRefusal,
-    SessionTerms, Signal, UploadAnswer, UploadMessage, Welcome, WindowSize,
+    AgentMessage, Beat, Enrol, EnrolRelay, Exit, Hello, Incoming, Instance, Intent,
+    MembershipGrant, OfferedSegment, Open, ProcessRequest, Refusal, RelayGrant, RelayMessage,
+    SegmentBytes, SegmentGone, SegmentHeld, SegmentLost, SegmentRefusal, SegmentRefused,
+    SessionFinished, SessionRefusal, SessionTerms, Signal, UploadAnswer, UploadMessage, Welcome,
+    WindowSize,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -73,6 +74,8 @@ enum Control {
     Run,
     Enrol,
     Beat(bool),
+    JoinRelay,
+    EnrolRelay,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -95,6 +98,7 @@ enum FromRelay {
     Drain(u32),
     Renamed,
     Echo,
+    EnrolledRelay,
 }
 
 /// An answer of the relay to an upload, or what happens between.
@@ -296,11 +300,16 @@ fn of_the_agent(messages: &[Control]) {
                 labels: vec![],
             }),
             Control::Beat(echo) => AgentMessage::Beat(Beat { echo: *echo }),
+            Control::JoinRelay => hello(Intent::JoinRelay),
+            Control::EnrolRelay => AgentMessage::EnrolRelay(EnrolRelay {
+                secret: TokenSecret([0; 20]),
+                public: String::new(),
+            }),
         };
         if order.handle(&message).is_ok() {
             match message {
                 AgentMessage::Hello(_) => hellos += 1,
-                AgentMessage::Enrol(_) => enrols += 1,
+                AgentMessage::Enrol(_) | AgentMessage::EnrolRelay(_) => enrols += 1,
                 AgentMessage::Beat(_) => assert!(hellos == 1 && enrols == 0),
                 AgentMessage::Instance(_) => {
                     instances += 1;
@@ -408,6 +417,11 @@ fn of_answers(joins: bool, messages: &[FromRelay]) {
                 RelayMessage::Renamed(DeviceName::new("porch-cam").expect("a name"))
             }
             FromRelay::Echo => RelayMessage::Echo,
+            FromRelay::EnrolledRelay => RelayMessage::EnrolledRelay(RelayGrant {
+                member: [1; 16],
+                name: String::new(),
+                keys: vec![],
+            }),
         };
         let before = (order, taken);
         if order.handle(&message).is_err() {
@@ -421,6 +435,7 @@ fn of_answers(joins: bool, messages: &[FromRelay]) {
             RelayMessage::Enrolled(_) => *grants += 1,
             RelayMessage::Welcome(_) => *welcomes += 1,
             RelayMessage::Refused(_) => *refusals += 1,
+            RelayMessage::EnrolledRelay(_) => panic!("a device got the keys of relays"),
             RelayMessage::Roster(_)
             | RelayMessage::Drain(_)
             | RelayMessage::Renamed(_)

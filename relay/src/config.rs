@@ -232,6 +232,16 @@ impl FromStr for PublicHost {
     }
 }
 
+impl fmt::Display for PublicHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        HostOnly(self).fmt(f)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The host in the form that precedes a port: IPv6 in brackets.
 struct HostOnly<'a>(&'a PublicHost);
 

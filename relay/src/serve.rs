@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use holdfast_protocol::identity::roster::{RelayEntry, Roster, SignedRoster};
+use anyhow::{Context as _, bail, ensure};
 use holdfast_protocol::wire::{CloseCode, RelayMessage};
 use quinn::Endpoint;
 use russh::MethodKind;
@@ -24,6 +23,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::{DRAIN_REDIAL, FINAL_STATUS_TIMEOUT};
 use crate::output::print;
+use crate::recording::objects::backend::StorageBackend;
 use crate::recording::{self, Recordings};
 use crate::session::Sessions;
 use crate::session::client::Clients;
@@ -39,7 +39,7 @@ use crate::ssh::server;
 use crate::ssh::stream::balancer::Balancers;
 use crate::ssh::{Front, algorithms};
 use crate::state::{HOST_KEY_ALIAS, State};
-use crate::store::{Durability, MemberId, RelayId, ServingMember, Store, StoreError, meta};
+use crate::store::{Durability, RelayId, ServingMember, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::peer::Peers;
@@ -81,9 +81,7 @@ pub(crate) async fn run(
         .with_context(|| format!("cannot listen for tunnels on {} (UDP)", config.tunnel))?;
     let endpoint = bound.endpoint;
     let (ssh, tunnel) = (listener.local_addr()?, endpoint.local_addr()?);
-    let left = store
-        .left_tunnels(MemberId::FIRST, Timestamp::now())
-        .await?;
+    let left = store.left_tunnels(state.member, Timestamp::now()).await?;
     let bounds = (ssh, tunnel, health.bound);
     let udp = (bound.noted, endpoint.clone());
     let parts = start(&config, state, store, console, udp, bounds).await?;
@@ -134,7 +132,7 @@ pub(crate) async fn run(
     let feeding = CancellationToken::new();
     let auditing = tokio::spawn(audit::serve(
         front.audit.clone(),
-        sessions.store.in_background(),
+        sessions.store.in_background().of_member(tunnels.member),
         config.audit.clone(),
         feeding.clone(),
     ));
@@ -228,30 +226,27 @@ async fn start(
     let id = RelayId::random()?;
     let public = config.public_tunnel(tunnel)?;
     let public_ssh = config.public_ssh(ssh)?;
+    check_cluster(config, &store).await?;
     let mut tx = store.begin(Durability::Disk).await?;
     let serving = ServingMember {
-        id: MemberId::FIRST,
+        id: state.member,
         tunnel_key: state.tunnel.public(),
         tunnel_address: public.clone(),
         ssh_address: public_ssh.clone(),
         bound_ssh: ssh,
     };
     let now = Timestamp::now();
-    tx.member_serves(&serving, now).await?;
+    let name = tx.member_serves(&serving, now).await?;
     tx.relay_started(id, serving.id, now).await?;
     tx.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
-    tx.meta_set(meta::BOUND_SSH, &ssh.to_string()).await?;
     let health = health.map(|health| health.to_string()).unwrap_or_default();
     tx.meta_set(meta::BOUND_HEALTH, &health).await?;
     tx.commit().await?;
-    let audit = Audit::open(
-        store.clone(),
-        Some(public.clone()),
-        config.audit.when_unwritable,
-    );
+    let audit = Audit::open(store.clone(), Some(name), config.audit.when_unwritable);
     audit.note(Event::new(EventKind::RelayStarted)).await;
-    let roster = make_roster(&state, &store, public).await?;
+    let alone = config.recordings.place.why_alone(&store);
+    let cluster = ClusterFacts::read(&store, config.release_key, state.clone(), alone).await?;
     let (leases, releaser) = Leases::new(store.clone(), id);
     let report = Report::new(audit.clone());
     let settings = config.recordings.clone();
@@ -261,12 +256,13 @@ async fn start(
         Recordings::start(id, &state, recording_store, audit.clone(), settings).await?;
     let tunnels = Arc::new(Tunnels {
         relay: id,
+        member: state.member,
         store: store.clone(),
         audit: audit.clone(),
         registry: Registry::default(),
         noted_ids,
         clones: Clones::new(config.on_clone),
-        cluster: ClusterFacts::new(roster, config.release_key),
+        cluster,
         uploads: Arc::new(recordings.clone()),
         stopping: AtomicBool::default(),
     });
@@ -305,40 +301,23 @@ async fn start(
     })
 }
 
-/// Returns the present roster: the stored epoch, grown by one when the relay's address or the recordings' key
-/// changed.
-async fn make_roster(
-    state: &State,
-    store: &Store,
-    address: String,
-) -> anyhow::Result<SignedRoster> {
-    let known = store.meta_get(meta::ROSTER).await?.unwrap_or_default();
-    let recording = state.recording.public();
-    let facts = format!("{address} {}", recording.id());
-    let (epoch, known_facts) = known.split_once(' ').unwrap_or(("0", ""));
-    let epoch: u64 = epoch
-        .parse()
-        .context("the roster's epoch in the database is damaged")?;
-    let epoch = if known_facts == facts {
-        epoch
-    } else {
-        epoch + 1
-    };
-    let mut tx = store.begin(Durability::Disk).await?;
-    tx.meta_set(meta::ROSTER, &format!("{epoch} {facts}"))
-        .await?;
-    tx.commit().await?;
-    let relays = vec![RelayEntry {
-        address,
-        key: state.tunnel.public(),
-    }];
-    let roster = Roster {
-        cluster: state.cluster.public(),
-        epoch,
-        relays,
-        recording: Some(recording),
-    };
-    Ok(roster.seal(|bytes| state.cluster.sign(bytes)))
+/// Refuses a configuration that does not fit a cluster of several relays.
+async fn check_cluster(config: &Config, store: &Store) -> anyhow::Result<()> {
+    let members = store.members().await?;
+    if members.iter().filter(|member| member.is_present()).count() < 2 {
+        return Ok(());
+    }
+    let place = &config.recordings.place;
+    if let Some(why) = place.why_alone(store) {
+        bail!("{why}");
+    }
+    let known = StorageBackend::remembered(store).await?;
+    ensure!(
+        place.is_same_place(&known),
+        "the other relays of the cluster keep recordings elsewhere: the configuration's [recordings] has to name the \
+         same bucket, prefix, endpoint and region on all of them"
+    );
+    Ok(())
 }
 
 /// Tells devices and operators, lets sessions end by themselves for a while, then ends them.

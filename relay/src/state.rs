@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod fingerprints;
 mod host_key;
+mod joining;
 mod keys;
 mod member;
 
@@ -24,8 +25,9 @@ use russh::keys::{PrivateKey, PublicKey};
 pub(crate) use database::{Database, DatabaseUrl};
 pub(crate) use error::StateError;
 pub(crate) use fingerprints::KeyFingerprint;
+pub(crate) use joining::JoiningFolder;
 pub(crate) use keys::SigningKey;
-pub(crate) use keys::{random_bytes, sha256};
+pub(crate) use keys::{random_bytes, sha256, verifies};
 pub(crate) use member::MemberId;
 
 /// The database of a folder that has none on a server; empty in one that has.
@@ -41,6 +43,8 @@ const RECORDING_KEY: &str = "recording.key";
 /// The folder of recordings. It exists only beside their key, and distinguishes a key that was lost from one that a
 /// state folder of an earlier version never had.
 const RECORDINGS: &str = "recordings";
+/// The member of the cluster that the folder belongs to; not in that of the first.
+const MEMBER: &str = "member";
 const LOCK: &str = "lock";
 
 /// The public half of the SSH host key, as `ssh` reads it.
@@ -68,6 +72,8 @@ const FILES: [&str; 7] = [
 pub(crate) struct State {
     /// The path of the folder.
     pub dir: PathBuf,
+    /// The member of the cluster that the folder belongs to.
+    pub member: MemberId,
     /// Signs the roster. Devices pin it.
     pub cluster: SigningKey,
     /// This relay's key on the tunnel.
@@ -102,8 +108,8 @@ impl State {
     pub(crate) fn create_or_open(dir: &Path) -> Result<Self, StateError> {
         files::make_folder(dir)?;
         files::check_owner(dir)?;
+        joining::check_joined(dir)?;
         let present = files::names(dir)?;
-        let ours = |name: &String| FILES.contains(&name.as_str());
         if present.is_empty() {
             files::tighten_folder(dir)?;
         }
@@ -111,7 +117,7 @@ impl State {
         let lock = files::lock(&dir.join(LOCK), dir)?;
         // Looked at again under the lock: another first start may have come between.
         let first_start = dir.join(FIRST_START);
-        if !files::names(dir)?.iter().any(ours) {
+        if !joining::is_started(&files::names(dir)?) {
             files::write(&first_start, b"")?;
         }
         if first_start.exists() {
@@ -132,8 +138,8 @@ impl State {
     /// # Errors
     /// [`StateError`]; [`StateError::NoState`] where no relay was ever started.
     pub(crate) fn open(dir: &Path) -> Result<Self, StateError> {
-        let ours = |name: &String| FILES.contains(&name.as_str());
-        let started = dir.is_dir() && files::names(dir)?.iter().any(ours);
+        joining::check_joined(dir)?;
+        let started = dir.is_dir() && joining::is_started(&files::names(dir)?);
         if !started || dir.join(FIRST_START).exists() {
             return Err(StateError::NoState(dir.to_owned()));
         }
@@ -212,6 +218,7 @@ impl State {
             ssh_host_served: host_key::read_served(dir, ssh_host.public_key(), next.as_ref()),
             ssh_host_next: next,
             ssh_host,
+            member: joining::member_of(dir)?,
             cluster: keys::read_signing(&dir.join(CLUSTER_KEY))?,
             tunnel: keys::read_signing(&dir.join(TUNNEL_KEY))?,
             ssh_ca: keys::read_ssh(&dir.join(SSH_CA_KEY))?,

@@ -84,6 +84,7 @@ async fn look(
         if is_unjudged && !matches!(judged, Ok(true)) {
             sessions.live.set_unjudged();
         }
+        sessions.tunnels.renew_roster().await?;
         // A device is online all the same if it learns its new name later.
         rename(sessions).await?;
         if !judged? {

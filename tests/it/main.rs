@@ -16,6 +16,7 @@ mod certificates;
 mod clients;
 mod clock;
 mod clones;
+mod cluster;
 mod console;
 mod control;
 mod copies;

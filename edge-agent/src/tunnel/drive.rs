@@ -200,6 +200,7 @@ impl TunnelDriver<'_> {
             | RelayMessage::Identity(_)
             | RelayMessage::Enrolled(_)
             | RelayMessage::Welcome(_)
+            | RelayMessage::EnrolledRelay(_)
             | RelayMessage::ReleaseKey(_) => None,
         }
     }

@@ -18,11 +18,11 @@ pub trait ControlMessage: Serialize + DeserializeOwned {
 }
 
 impl ControlMessage for AgentMessage {
-    const KNOWN: u32 = 4;
+    const KNOWN: u32 = 5;
 }
 
 impl ControlMessage for RelayMessage {
-    const KNOWN: u32 = 9;
+    const KNOWN: u32 = 10;
 }
 
 impl ControlMessage for UploadMessage {

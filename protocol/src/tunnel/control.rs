@@ -23,7 +23,7 @@ pub enum ControlViolation {
 }
 
 /// The order of an agent's messages: at most one `Instance`, one `Hello`; then, to join, one `Enrol` and nothing more,
-/// or, to stand as a tunnel, `Beat` as often as it likes.
+/// or, to stand as a tunnel, `Beat` as often as it likes. A relay that joins the cluster says `EnrolRelay` for `Enrol`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ControlOrder {
     /// Nothing has come.
@@ -33,6 +33,8 @@ pub enum ControlOrder {
     AwaitHelloOfRun,
     /// It joins.
     AwaitEnrol,
+    /// It is a relay, and joins.
+    AwaitEnrolRelay,
     /// It has asked for membership, and says no more.
     Enrolling,
     /// It is a tunnel.
@@ -51,6 +53,7 @@ impl ControlOrder {
                 match hello.intent {
                     Intent::Join => Self::AwaitEnrol,
                     Intent::Run => Self::Standing,
+                    Intent::JoinRelay => Self::AwaitEnrolRelay,
                 }
             }
             (Self::AwaitHello | Self::AwaitHelloOfRun, _) => {
@@ -59,10 +62,16 @@ impl ControlOrder {
             (_, AgentMessage::Hello(_) | AgentMessage::Instance(_)) => {
                 return Err(ControlViolation::HelloTwice);
             }
-            (Self::AwaitEnrol, AgentMessage::Enrol(_)) => Self::Enrolling,
-            (Self::AwaitEnrol, AgentMessage::Beat(_)) => return Err(ControlViolation::NotEnrol),
+            (Self::AwaitEnrol, AgentMessage::Enrol(_))
+            | (Self::AwaitEnrolRelay, AgentMessage::EnrolRelay(_)) => Self::Enrolling,
+            (Self::AwaitEnrol | Self::AwaitEnrolRelay, _) => {
+                return Err(ControlViolation::NotEnrol);
+            }
             (Self::Standing, AgentMessage::Beat(_)) => Self::Standing,
-            (Self::Standing | Self::Enrolling, AgentMessage::Enrol(_))
+            (
+                Self::Standing | Self::Enrolling,
+                AgentMessage::Enrol(_) | AgentMessage::EnrolRelay(_),
+            )
             | (Self::Enrolling, AgentMessage::Beat(_)) => return Err(ControlViolation::Enrol),
         };
         Ok(())
@@ -84,6 +93,10 @@ pub enum RelayOrder {
     AwaitGrant,
     /// The `Enrolled` is due.
     AwaitEnrolled,
+    /// The `Identity` is due, for a relay that joins.
+    AwaitIdentityForRelay,
+    /// The `EnrolledRelay` is due.
+    AwaitEnrolledRelay,
     /// The `Welcome` is due.
     AwaitWelcome,
     /// The tunnel is established.
@@ -99,6 +112,7 @@ impl RelayOrder {
         match intent {
             Intent::Join => Self::AwaitIdentity,
             Intent::Run => Self::AwaitWelcome,
+            Intent::JoinRelay => Self::AwaitIdentityForRelay,
         }
     }
 
@@ -113,6 +127,8 @@ impl RelayOrder {
             (Self::AwaitIdentity, RelayMessage::Identity(_)) => Self::AwaitGrant,
             (Self::AwaitGrant, RelayMessage::ReleaseKey(_)) => Self::AwaitEnrolled,
             (Self::AwaitGrant | Self::AwaitEnrolled, RelayMessage::Enrolled(_)) => Self::Over,
+            (Self::AwaitIdentityForRelay, RelayMessage::Identity(_)) => Self::AwaitEnrolledRelay,
+            (Self::AwaitEnrolledRelay, RelayMessage::EnrolledRelay(_)) => Self::Over,
             (Self::AwaitWelcome, RelayMessage::Welcome(_)) => Self::Established,
             (
                 Self::Established,
@@ -134,7 +150,9 @@ mod tests {
     use crate::identity::roster::SignedRoster;
     use crate::identity::token::TokenSecret;
     use crate::ids::{DeviceId, DeviceName, PublicKey};
-    use crate::wire::{Beat, Enrol, Hello, Instance, MembershipGrant, Refusal};
+    use crate::wire::{
+        Beat, Enrol, EnrolRelay, Hello, Instance, MembershipGrant, Refusal, RelayGrant,
+    };
     use alloc::string::String;
     use alloc::vec;
 
@@ -190,6 +208,22 @@ mod tests {
         ] {
             assert_eq!(join.handle(message).is_ok(), due, "{message:?}");
         }
+        let granted = RelayMessage::EnrolledRelay(RelayGrant {
+            member: [1; 16],
+            name: String::new(),
+            keys: vec![],
+        });
+        assert_eq!(RelayOrder::AwaitGrant.handle(&granted), Err(NotDue));
+        let mut relay = RelayOrder::new(Intent::JoinRelay);
+        for (message, due) in [
+            (&granted, false),
+            (&identity, true),
+            (&enrolled, false),
+            (&granted, true),
+            (&granted, false),
+        ] {
+            assert_eq!(relay.handle(message).is_ok(), due, "{message:?}");
+        }
         let mut run = RelayOrder::new(Intent::Run);
         assert_eq!(run.handle(&RelayMessage::Roster(roster)), Err(NotDue));
         assert_eq!(run.handle(&identity), Err(NotDue));
@@ -228,5 +262,20 @@ mod tests {
         assert_eq!(join.handle(&enrol()), Ok(()));
         assert_eq!(join.handle(&enrol()), Err(ControlViolation::Enrol));
         assert_eq!(join.handle(&BEAT), Err(ControlViolation::Enrol));
+
+        // A device's token gives no relay's keys, and the other way round.
+        let enrol_relay = AgentMessage::EnrolRelay(EnrolRelay {
+            secret: TokenSecret([0; 20]),
+            public: String::new(),
+        });
+        let mut join = ControlOrder::default();
+        assert_eq!(join.handle(&hello(Intent::Join)), Ok(()));
+        assert_eq!(join.handle(&enrol_relay), Err(ControlViolation::NotEnrol));
+        let mut relay = ControlOrder::default();
+        assert_eq!(relay.handle(&hello(Intent::JoinRelay)), Ok(()));
+        assert_eq!(relay.handle(&enrol()), Err(ControlViolation::NotEnrol));
+        assert_eq!(relay.handle(&enrol_relay), Ok(()));
+        assert_eq!(relay.handle(&enrol_relay), Err(ControlViolation::Enrol));
+        assert_eq!(run.handle(&enrol_relay), Err(ControlViolation::Enrol));
     }
 }

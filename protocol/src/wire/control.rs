@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub enum AgentMessage {
     Beat(Beat),
     /// Before the `Hello` of a member: which run of the agent it is. An older relay skips it.
     Instance(Instance),
+    /// Of a relay that joins the cluster, after the [`RelayMessage::Identity`] was checked against the token.
+    EnrolRelay(EnrolRelay),
 }
 
 /// A message of a relay on the control stream.
@@ -46,6 +49,8 @@ pub enum RelayMessage {
     ReleaseKey(ReleaseKey),
     /// The device has another name since its [`Welcome`]. An older agent skips it.
     Renamed(DeviceName),
+    /// The relay that joins is a member of the cluster now. No device gets it.
+    EnrolledRelay(RelayGrant),
 }
 
 /// Opens the control stream.
@@ -83,6 +88,8 @@ pub enum Intent {
     Join,
     /// To stand as a tunnel.
     Run,
+    /// To become a relay of the cluster.
+    JoinRelay,
 }
 
 /// Asks for membership. The device's key is the one that it proved in the TLS handshake.
@@ -94,6 +101,36 @@ pub struct Enrol {
     pub name: Option<DeviceName>,
     /// The device's own labels, which the token's override. At most `MAX_LABELS`.
     pub labels: Vec<(LabelKey, LabelValue)>,
+}
+
+/// Asks for membership of the cluster. The new relay's tunnel key is the one that it proved in the TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolRelay {
+    /// From the token.
+    pub secret: TokenSecret,
+    /// The `HOST` or `HOST:PORT` that others reach it by, at most `MAX_ADDRESS` bytes.
+    pub public: String,
+}
+
+/// Membership of the cluster.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayGrant {
+    /// The relay's identifier among the members.
+    pub member: [u8; 16],
+    /// Its name.
+    pub name: String,
+    /// The keys that all members have: names of files, and their contents. They are secret.
+    pub keys: Vec<(String, Vec<u8>)>,
+}
+
+/// Shows no key.
+impl fmt::Debug for RelayGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayGrant")
+            .field("member", &self.member)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Membership of a fleet.

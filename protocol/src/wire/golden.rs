@@ -79,6 +79,10 @@ fn what_an_agent_says() {
             "0024 00 00 01 05 302e312e30 05 61726d7637 19 01 01 01 20010db8000000000000000000000001 16",
         ),
         (
+            AgentMessage::Hello(hello(Intent::JoinRelay, None)),
+            "0012 00 00 02 05 302e312e30 05 61726d7637 19 01 00",
+        ),
+        (
             AgentMessage::Enrol(enrol),
             "0027 01 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e 01 03 63616d 01 04 726f6c65 06 63616d657261",
         ),
@@ -101,6 +105,13 @@ fn what_an_agent_says() {
                 machine: Some([0xa2; 16]),
             }),
             "0022 03 a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1 01 a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2",
+        ),
+        (
+            AgentMessage::EnrolRelay(EnrolRelay {
+                secret: TokenSecret([0x5e; 20]),
+                public: "b.org".to_string(),
+            }),
+            "001b 04 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e 05 622e6f7267",
         ),
     ]);
 }
@@ -160,6 +171,14 @@ fn what_a_relay_says() {
             "0029 07 e1e1e1e1e1e1e1e1 e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2e2",
         ),
         (RelayMessage::Renamed(device_name()), "0005 08 03 63616d"),
+        (
+            RelayMessage::EnrolledRelay(RelayGrant {
+                member: [0x6d; 16],
+                name: "b.org".to_string(),
+                keys: vec![("k".to_string(), vec![1, 2])],
+            }),
+            "001d 09 6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d 05 622e6f7267 01 01 6b 02 0102",
+        ),
     ]);
 }
 

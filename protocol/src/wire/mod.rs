@@ -11,8 +11,8 @@ mod session;
 mod terms;
 
 pub use control::{
-    AgentMessage, Beat, CloseCode, Enrol, Hello, Instance, Intent, MembershipGrant, Refusal,
-    RelayMessage, Welcome,
+    AgentMessage, Beat, CloseCode, Enrol, EnrolRelay, Hello, Instance, Intent, MembershipGrant,
+    Refusal, RelayGrant, RelayMessage, Welcome,
 };
 pub use recording::{
     ChainKey, EndReason, InventoryPart, OfferedSegment, RecordingMode, RecordingTerms,

@@ -85,6 +85,10 @@ kinds! {
     RelayStarted = "relay.started",
     /// A relay stopped in good order.
     RelayStopped = "relay.stopped",
+    /// A relay joined the cluster.
+    RelayJoined = "relay.joined",
+    /// A relay left the cluster.
+    RelayLeft = "relay.left",
     /// A key of the relay that was replaced on purpose was accepted.
     RelayKeyAccepted = "relay.key.accepted",
     /// A recording is whole on the relay, with its verdict.

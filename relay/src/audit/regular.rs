@@ -145,9 +145,7 @@ async fn catch_up(
         on_thread(audit, sink, move |sink| sink.write(&lines)).await?;
         *written = Some(last);
         // It may be lost with the power: the file has it too.
-        let mut tx = store.begin(Durability::Process).await?;
-        tx.set_audit_written(last).await?;
-        tx.commit().await?;
+        store.set_audit_written(last).await?;
     }
 }
 

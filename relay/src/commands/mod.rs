@@ -26,6 +26,7 @@ use crate::session::registry::console::{self, Shows};
 use crate::session::registry::life::Activity;
 
 pub(crate) use crate::output::{DONE, FAILED, Out, USAGE};
+pub(crate) use admin::cluster::JoinArgs;
 pub(crate) use answer::failure::Failure;
 pub(crate) use call::Done;
 pub(crate) use call::caller::Caller;
@@ -135,6 +136,7 @@ command_tree! {
     Export(recordings::export::Args),
     SshConfig(devices::ssh_config::Args),
     Audit(admin::audit::Args),
+    Cluster(admin::cluster::Args),
     Whoami(access::whoami::Args),
 }
 
@@ -150,6 +152,14 @@ impl AnyCommand {
 }
 
 impl AnyCommand {
+    /// Returns the arguments of a relay that joins a cluster, which is done without a state folder.
+    pub(crate) fn join(&self) -> Option<&JoinArgs> {
+        match self {
+            Self::Cluster(args) => args.join(),
+            _ => None,
+        }
+    }
+
     /// Returns the condition that must hold for as long as it runs: the user may run it.
     #[must_use]
     pub(crate) fn condition(&self) -> console::ConsoleCondition {

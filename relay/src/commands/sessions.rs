@@ -1,5 +1,6 @@
 //! `sessions`: what is live now, and ending it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use clap::Subcommand;
@@ -95,7 +96,8 @@ struct Row {
     bytes_in: u64,
     bytes_out: u64,
     client: String,
-    relay: String,
+    /// The relay that the operator is at.
+    relay: Option<String>,
 }
 
 impl Command for Args {
@@ -169,7 +171,11 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
     };
     listing.pick(&mut sessions, caller, context).await?;
     match listing.json {
-        true => json(&sessions.iter().map(row).collect::<Vec<_>>()),
+        true => {
+            let relays = context.store.names_of_runs().await?;
+            let row = |session| row(session, &relays);
+            json(&sessions.iter().map(row).collect::<Vec<_>>())
+        }
         false => Ok(list(&sessions, context.width)),
     }
 }
@@ -292,7 +298,7 @@ fn none(id: &str) -> Failure {
     Failure(format!("no live session \"{id}\": see `relay sessions`"))
 }
 
-fn row(session: &Listed) -> Row {
+fn row(session: &Listed, relays: &HashMap<RelayId, String>) -> Row {
     let at = session.at.as_ref();
     Row {
         id: session.id.to_string(),
@@ -307,7 +313,7 @@ fn row(session: &Listed) -> Row {
         bytes_in: session.traffic.bytes_in,
         bytes_out: session.traffic.bytes_out,
         client: session.client.to_string(),
-        relay: SessionId(session.relay.0).to_string(),
+        relay: relays.get(&session.relay).cloned(),
     }
 }
 

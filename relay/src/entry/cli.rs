@@ -2,6 +2,7 @@
 
 mod bulk;
 mod first_start;
+mod join;
 mod limits;
 mod migrate;
 
@@ -30,7 +31,7 @@ use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
 use crate::state::{DatabaseUrl, KeyFingerprint, State};
-use crate::store::{AuditEntry, Durability, Store, meta};
+use crate::store::{AuditEntry, Durability, Store};
 use crate::web::health;
 use crate::{log, serve};
 
@@ -167,7 +168,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let accepted = args.accept_key;
-    let config = Config::load(Flags {
+    let mut config = Config::load(Flags {
         state,
         config: args.config,
         database: args.database,
@@ -195,6 +196,13 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
         tx.bind_keys(&keys).await?;
         tx.bind_cluster(&state.cluster.public()).await?;
         tx.commit().await?;
+        if config.public.is_none()
+            && let Some(member) = store.member(state.member).await?
+            && let Some(public) = &member.public
+        {
+            // What it was given when it joined.
+            config.public = public.parse().ok();
+        }
         // Not before: a folder that was given another relay's database must not keep it.
         state.remember_database()?;
         serve::run(config, state, store, Arc::new(CommandConsole), health).await
@@ -223,6 +231,11 @@ fn unopened(command: &AnyCommand, fault: Fault) -> anyhow::Result<u8> {
 }
 
 fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u8> {
+    if let Some(args) = command.join() {
+        let text = join::run(dir, args)?;
+        let printed = print(io::stdout(), text.as_bytes());
+        return Ok(if printed { DONE } else { FAILED });
+    }
     // A bare word was most likely meant as a filter of recordings.
     let is_word = matches!(command, AnyCommand::Recordings(_))
         && !dir.as_os_str().as_encoded_bytes().contains(&b'/');
@@ -267,7 +280,7 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
             return unopened(&command, error.fault());
         }
-        let relay = store.meta_get(meta::PUBLIC_TUNNEL).await?;
+        let relay = store.member_name(state.member).await?;
         let place = StorageBackend::remembered(&store).await;
         let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {

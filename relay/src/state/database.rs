@@ -194,13 +194,16 @@ impl State {
             Database::Server(_) if of_folder(&self.dir).ok().as_ref() == Some(&self.database) => {
                 Ok(())
             }
-            Database::Server(url) => {
-                let line = format!("{}\n", url.secret());
-                files::write(&self.dir.join(REMEMBERED), line.as_bytes())
-            }
+            Database::Server(url) => remember(&self.dir, url),
             Database::File(_) => Ok(()),
         }
     }
+}
+
+/// Writes down which database on a server a folder has.
+pub(super) fn remember(dir: &Path, url: &DatabaseUrl) -> Result<(), StateError> {
+    let line = format!("{}\n", url.secret());
+    files::write(&dir.join(REMEMBERED), line.as_bytes())
 }
 
 /// Reads which database a folder has.

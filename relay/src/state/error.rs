@@ -13,6 +13,10 @@ use crate::model::invalid::Fault;
 pub(crate) enum StateError {
     /// No relay was ever started here.
     NoState(PathBuf),
+    /// A relay has the folder already, so that no other can join in it.
+    InUse(PathBuf),
+    /// A join in the folder was cut short.
+    Joining(PathBuf),
     /// Another relay serves from the folder.
     Locked {
         /// The folder.
@@ -86,6 +90,14 @@ impl StateError {
                     ),
                 )
             }
+            Self::InUse(dir) => Fault::with_remedy(
+                format!("{} is not empty", dir.display()),
+                "a relay joins in a new state folder: name one with --state",
+            ),
+            Self::Joining(dir) => Fault::with_remedy(
+                format!("a `relay cluster join` in {} was cut short", dir.display()),
+                "give it again, with the same token or a new one",
+            ),
             Self::Locked { dir, pid } => Fault::with_remedy(
                 format!("a relay already serves from {} (pid {pid})", dir.display()),
                 "stop it first, or give this one a folder of its own",

@@ -4,8 +4,8 @@
 use russh::keys::{HashAlg, PrivateKey};
 
 use super::{
-    CLUSTER_KEY, QUIC_RESET_KEY, QUIC_TOKEN_KEY, RECORDING_KEY, SSH_CA_KEY, SSH_HOST_KEY, State,
-    TUNNEL_KEY, keys,
+    CLUSTER_KEY, MemberId, QUIC_RESET_KEY, QUIC_TOKEN_KEY, RECORDING_KEY, SSH_CA_KEY, SSH_HOST_KEY,
+    State, TUNNEL_KEY, keys,
 };
 use crate::hex::hex;
 use std::path::PathBuf;
@@ -13,10 +13,13 @@ use std::path::PathBuf;
 /// The prefix of a secret whose digest is its fingerprint: it is a digest of nothing else.
 const CONTEXT: &[u8] = b"holdfast key fingerprint v1\0";
 
+/// The keys that each member has for itself.
+const OWN: [&str; 3] = [TUNNEL_KEY, QUIC_RESET_KEY, QUIC_TOKEN_KEY];
+
 /// One key of a state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyFingerprint {
-    /// Its file's name, by which the store knows it.
+    /// Its file's name.
     pub name: &'static str,
     /// The path of the file.
     pub file: PathBuf,
@@ -24,6 +27,20 @@ pub(crate) struct KeyFingerprint {
     pub fingerprint: String,
     /// The effect of another key.
     pub breaks: &'static str,
+    /// The member whose key it is; `None`: all have it.
+    pub owner: Option<MemberId>,
+}
+
+impl KeyFingerprint {
+    /// Returns the name by which the store knows it. The first member's are known by their files alone, as the keys are
+    /// that all members have.
+    #[must_use]
+    pub(crate) fn noted_as(&self) -> String {
+        match self.owner {
+            None | Some(MemberId::FIRST) => self.name.to_owned(),
+            Some(member) => format!("{}@{member}", self.name),
+        }
+    }
 }
 
 impl State {
@@ -74,6 +91,7 @@ impl State {
             file: self.dir.join(name),
             fingerprint,
             breaks,
+            owner: OWN.contains(&name).then_some(self.member),
         })
     }
 }

@@ -9,7 +9,7 @@ use russh::keys::{PrivateKey, PublicKey};
 use super::{KNOWN_HOSTS, SSH_HOST_KEY, State, StateError, files, keys};
 
 /// The key that follows the present one.
-const SSH_HOST_KEY_NEXT: &str = "ssh_host_ed25519_key.next";
+pub(super) const SSH_HOST_KEY_NEXT: &str = "ssh_host_ed25519_key.next";
 
 impl State {
     /// Returns the host keys that the relay can prove: the one that this state was opened with, which comes first, and

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use aws_lc_rs::{digest, rand};
 use holdfast_protocol::ids::{ClusterFingerprint, PublicKey};
 use russh::keys::PrivateKey;
@@ -78,6 +78,12 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.public())
     }
+}
+
+/// Returns whether `signature` is the one of `key` on `message`.
+pub(crate) fn verifies(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    let key = UnparsedPublicKey::new(&ED25519, &key.0);
+    key.verify(message, signature).is_ok()
 }
 
 /// Returns the SHA-256 of `bytes`.

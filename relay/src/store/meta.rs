@@ -3,20 +3,17 @@
 use crate::store::backend::BOUND_CLUSTER;
 use crate::store::backend::connection::StoreConnection;
 use crate::store::backend::sql;
-use holdfast_protocol::ids::PublicKey;
+use holdfast_protocol::ids::{ClusterFingerprint, PublicKey};
 
 use super::{Store, StoreError, Tx};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
-/// The roster's epoch, the address in it and the name of the recordings' key, apart by spaces; written by a relay when
-/// it starts.
+/// The roster's epoch, the relays in it and the name of the recordings' key, apart by spaces; written by a relay when
+/// it starts, and when the members change.
 pub(crate) const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub(crate) const PUBLIC_SSH: &str = "public_ssh";
-/// The `ip:port` that the relay listens on for operators, for who is on its machine; written by a relay when it starts
-/// to serve.
-pub(crate) const BOUND_SSH: &str = "bound_ssh";
 /// The `ip:port` of the relay's health checks, empty without any; written by a relay when it starts to serve.
 pub(crate) const BOUND_HEALTH: &str = "bound_health";
 /// The key of the recordings' storage, as JSON without anything secret; written by a relay when it starts.
@@ -27,6 +24,8 @@ pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 pub(crate) const AUDIT_FAULT: &str = "audit_fault";
 /// The remedy for that, if it names one.
 pub(crate) const AUDIT_REMEDY: &str = "audit_remedy";
+/// The name of the cluster's key among the fingerprints.
+const CLUSTER_KEY: &str = "cluster.key";
 
 pub(super) const GET: &str = "SELECT value FROM meta WHERE key = $1";
 pub(super) const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
@@ -38,6 +37,18 @@ const VERSIONS: &str = "SELECT key, CAST(value AS BIGINT) FROM meta
 const ACCESS_VERSION: &str = "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'access_version'";
 
 impl Store {
+    /// Returns whether it is the database of the cluster with this fingerprint.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn is_of_cluster(
+        &self,
+        fingerprint: &ClusterFingerprint,
+    ) -> Result<bool, StoreError> {
+        let noted = self.meta_get(&format!("key:{CLUSTER_KEY}")).await?;
+        Ok(noted.is_some_and(|noted| noted == fingerprint.to_string()))
+    }
+
     /// Returns the fact under `key`, if there is one.
     ///
     /// # Errors
@@ -67,6 +78,25 @@ impl Tx {
         let set = sql::query(SET).bind(key).bind(value);
         set.execute(&mut *self.connection().await?).await?;
         Ok(())
+    }
+
+    /// Returns the epoch of a roster with these facts: that of the last one, if they are the same, or else the next.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn roster_epoch(&mut self, facts: &str) -> Result<u64, StoreError> {
+        let known = fact(&mut *self.connection().await?, ROSTER).await?;
+        let known = known.unwrap_or_default();
+        let (epoch, known_facts) = known.split_once(' ').unwrap_or(("0", ""));
+        let epoch: u64 = epoch
+            .parse()
+            .map_err(|_| StoreError::Corrupt("the roster's epoch"))?;
+        if known_facts == facts {
+            return Ok(epoch);
+        }
+        let next = epoch.saturating_add(1);
+        self.meta_set(ROSTER, &format!("{next} {facts}")).await?;
+        Ok(next)
     }
 
     /// Ties the database to the cluster's key at the first start, and refuses any other key later: a

@@ -68,6 +68,8 @@ use tx::TxExpiry;
 #[derive(Clone)]
 pub(crate) struct Store {
     db: Db,
+    /// The member of the cluster that uses it, where that makes a difference.
+    member: MemberId,
     /// The number of SELECTs that ran for this store and its clones, background work aside.
     selects: Arc<AtomicU64>,
     policy: PolicyCache,
@@ -171,6 +173,7 @@ impl Store {
         };
         Ok(Self {
             db,
+            member: MemberId::FIRST,
             selects: Arc::default(),
             policy: PolicyCache::default(),
             unanswered: Arc::default(),
@@ -202,6 +205,15 @@ impl Store {
     pub(crate) fn in_background(&self) -> Self {
         Self {
             selects: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same store for what each member of the cluster keeps of its own.
+    #[must_use]
+    pub(crate) fn of_member(&self, member: MemberId) -> Self {
+        Self {
+            member,
             ..self.clone()
         }
     }

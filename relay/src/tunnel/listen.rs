@@ -192,8 +192,9 @@ async fn serve(tunnels: Arc<Tunnels>, caller: DialingDevice, joins: &Joins<Sourc
         caller.connection.remote_address(),
     );
     let result = match caller.hello.intent {
-        Intent::Join => match joins.take(Source::of(address.ip())) {
-            Some(_place) => enroll::join(&tunnels, caller).await,
+        intent @ (Intent::Join | Intent::JoinRelay) => match joins.take(Source::of(address.ip())) {
+            Some(_place) if intent == Intent::Join => enroll::join(&tunnels, caller).await,
+            Some(_place) => enroll::join_relay(&tunnels, caller).await,
             None => {
                 refuse(caller, Refusal::Unavailable).await;
                 Ok(())

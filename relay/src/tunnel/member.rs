@@ -227,7 +227,12 @@ async fn converse(
                     // an answer to something new makes QUIC notice at once.
                     (echo || tunnel.sessions() > 0).then_some(RelayMessage::Echo)
                 }
-                Ok(AgentMessage::Hello(_) | AgentMessage::Enrol(_) | AgentMessage::Instance(_)) => {
+                Ok(
+                    AgentMessage::Hello(_)
+                    | AgentMessage::Enrol(_)
+                    | AgentMessage::EnrolRelay(_)
+                    | AgentMessage::Instance(_),
+                ) => {
                     return ControlViolation::HelloTwice.into();
                 }
                 Err(error) => return error,

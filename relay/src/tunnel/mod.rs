@@ -19,13 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::SignedRoster;
+use holdfast_protocol::wire::RelayMessage;
 
 use self::clones::Clones;
 use self::registry::Registry;
 use self::socket::NotedIds;
 use self::uploads::UploadHandler;
 use crate::audit::Audit;
-use crate::store::{RelayId, Store};
+use crate::state::{State, StateError};
+use crate::store::{MemberId, RelayId, Store, StoreError};
 use crate::sync::Mutex;
 
 /// The service of tunnels: takes devices in, keeps their tunnels, and knows how each is reached.
@@ -33,6 +35,8 @@ use crate::sync::Mutex;
 pub(crate) struct Tunnels {
     /// This run of the relay.
     pub(crate) relay: RelayId,
+    /// The member of the cluster that this relay is.
+    pub(crate) member: MemberId,
     /// The relay's store.
     pub(crate) store: Store,
     /// The audit log.
@@ -57,16 +61,54 @@ pub(crate) struct ClusterFacts {
     roster: Mutex<SignedRoster>,
     /// The key that devices pin when they enrol.
     pub(crate) release_key: Option<ReleaseKey>,
+    /// The state folder, for the keys that a relay that joins gets.
+    state: Arc<State>,
+    /// The reason why no other relay may join; `None`: they may.
+    alone: Option<&'static str>,
 }
 
 impl ClusterFacts {
-    /// Returns what devices learn: the roster, and the key that they pin when they enrol.
-    #[must_use]
-    pub(crate) fn new(roster: SignedRoster, release_key: Option<ReleaseKey>) -> Self {
-        Self {
-            roster: Mutex::new(roster),
+    /// Reads what devices learn: the roster, and the key that they pin when they enrol; and what a relay that joins gets,
+    /// unless this one has to stay alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn read(
+        store: &Store,
+        release_key: Option<ReleaseKey>,
+        state: Arc<State>,
+        alone: Option<&'static str>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            roster: Mutex::new(enroll::roster::present(&state, store).await?),
             release_key,
+            state,
+            alone,
+        })
+    }
+
+    /// Returns the keys that all relays of the cluster have.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn shared_keys(&self) -> Result<Vec<(String, Vec<u8>)>, StateError> {
+        self.state.shared_keys()
+    }
+
+    /// Returns the reason why no other relay may join, if there is one.
+    #[must_use]
+    pub(crate) fn alone(&self) -> Option<&'static str> {
+        self.alone
+    }
+
+    /// Returns whether `roster` is another one than before, which it replaces.
+    fn set_roster(&self, roster: &SignedRoster) -> bool {
+        let mut present = self.roster.lock();
+        let is_new = *present != *roster;
+        if is_new {
+            *present = roster.clone();
         }
+        is_new
     }
 
     /// Returns the roster that devices get.
@@ -77,6 +119,22 @@ impl ClusterFacts {
 }
 
 impl Tunnels {
+    /// Reads the roster again, and gives a new one to all devices that have a tunnel. Those that are away get it with
+    /// their next.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn renew_roster(&self) -> Result<(), StoreError> {
+        let store = self.store.in_background();
+        let roster = enroll::roster::present(&self.cluster.state, &store).await?;
+        if self.cluster.set_roster(&roster) {
+            for tunnel in self.registry.all() {
+                tunnel.tell(RelayMessage::Roster(roster.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Stops taking new tunnels: a device that came back now would replace the very tunnel that its last sessions run
     /// on.
     pub(crate) fn stop(&self) {

@@ -85,6 +85,19 @@ impl PeerTls {
     /// # Errors
     /// [`Error`] if the provider lacks what QUIC needs.
     pub(crate) fn client_config(&self, peer: PublicKey) -> Result<QuicClientConfig, Error> {
+        self.config(Some(peer), PEER_ALPN)
+    }
+
+    /// Returns the QUIC client configuration of a relay that joins a cluster. The member that it dials proves itself
+    /// afterwards, with a signed roster that has the key of this handshake.
+    ///
+    /// # Errors
+    /// [`Error`] if the provider lacks what QUIC needs.
+    pub(crate) fn joining_config(&self) -> Result<QuicClientConfig, Error> {
+        self.config(None, ALPN)
+    }
+
+    fn config(&self, peer: Option<PublicKey>, alpn: &[u8]) -> Result<QuicClientConfig, Error> {
         let provider = self.provider.clone();
         let verifier = Arc::new(PeerVerifier {
             peer,
@@ -96,7 +109,7 @@ impl PeerTls {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(own));
-        config.alpn_protocols = vec![PEER_ALPN.to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         config.enable_sni = false;
         config.resumption = rustls::client::Resumption::disabled();
         QuicClientConfig::try_from(config).map_err(no_quic)
@@ -110,10 +123,10 @@ impl std::fmt::Debug for PeerTls {
     }
 }
 
-/// Takes the one relay that was dialled.
+/// Takes the one relay that was dialled, or any that proves its key.
 #[derive(Debug)]
 struct PeerVerifier {
-    peer: PublicKey,
+    peer: Option<PublicKey>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -127,7 +140,9 @@ impl ServerCertVerifier for PeerVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match PublicKey::from_spki(end_entity) {
-            Some(key) if key == self.peer => Ok(ServerCertVerified::assertion()),
+            Some(key) if self.peer.is_none_or(|peer| key == peer) => {
+                Ok(ServerCertVerified::assertion())
+            }
             _ => Err(Error::General(
                 "the relay has another tunnel key than the member that was dialled".into(),
             )),

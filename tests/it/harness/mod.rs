@@ -4,9 +4,11 @@
 //! deadline. Every child is ended by its id when its owner is dropped.
 
 mod accounts;
+pub(crate) mod bucket;
 mod capture;
 mod cgroup;
 mod client;
+mod cluster;
 mod command;
 mod daemon;
 mod device;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 pub(crate) use accounts::Accounts;
 pub(crate) use cgroup::MemoryBound;
 pub(crate) use client::{Session, SshClient, block_on};
+pub(crate) use cluster::Cluster;
 pub(crate) use command::{Output, Running, command, read_one_line, run, run_with_input};
 pub(crate) use daemon::Daemon;
 pub(crate) use device::Device;

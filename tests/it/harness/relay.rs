@@ -93,6 +93,21 @@ impl Relay {
         self
     }
 
+    /// Joins the cluster of a member, without serving.
+    #[track_caller]
+    pub(crate) fn join(&self, member: &Self, database: &str) -> Output {
+        let token = member.token(&["--relay"]);
+        self.join_with(&token, database)
+    }
+
+    /// Joins a cluster with a token.
+    #[track_caller]
+    pub(crate) fn join_with(&self, token: &str, database: &str) -> Output {
+        let public = self.ssh.ip().to_string();
+        let join = ["cluster", "join", token, "--database", database];
+        self.admin(&[&join[..], &["--public", &public]].concat())
+    }
+
     /// Starts it, or starts it again, and waits until it serves. It keeps the ports that it found at its
     /// first start, so that devices and clients find it again.
     #[track_caller]

@@ -1,94 +1,14 @@
 //! Recordings in a bucket: the relay speaks S3 to a server that others wrote.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::OpenOptionsExt as _;
-
-use tempfile::TempDir;
-
 use super::{segments, wait_state};
-use crate::harness::{Daemon, Device, Relay, SOON, Site, Way, command, needs_program, wait_for};
-
-const SECRET: &str = "not-to-be-shown/anywhere+42";
-
-/// A server on a port of its own.
-struct Bucket {
-    _daemon: Daemon,
-    address: SocketAddr,
-    folder: TempDir,
-}
-
-impl Bucket {
-    #[track_caller]
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut server = command("moto_server");
-        server.args(["--host", "127.0.0.1", "--port", "0"]);
-        let daemon = Daemon::start("moto", &mut server, folder.path());
-        let address = wait_for(SOON, "the S3 server", || {
-            let log = daemon.log();
-            let (_, rest) = log.split_once("Running on http://")?;
-            rest.split_once('\n')?.0.trim().parse().ok()
-        });
-        Self {
-            _daemon: daemon,
-            address,
-            folder,
-        }
-    }
-
-    /// A request without a signature, which this server takes too; gives the answer.
-    #[track_caller]
-    fn ask(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let host = self.address;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        answer
-    }
-
-    /// The names of all objects.
-    fn objects(&self) -> Vec<String> {
-        let list = self.ask("GET", "/tapes?list-type=2");
-        let names = list.split("<Key>").skip(1);
-        let names = names.map(|rest| rest.split_once("</Key>").unwrap().0.to_owned());
-        names.collect()
-    }
-
-    /// The relay's configuration for it.
-    fn configuration(&self) -> String {
-        let credentials = self.folder.path().join("credentials");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).mode(0o600);
-        let mut file = options.open(&credentials).unwrap();
-        writeln!(
-            file,
-            "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = {SECRET}"
-        )
-        .unwrap();
-        let config = self.folder.path().join("relay.toml");
-        let text = format!(
-            "[recordings]\nstore = \"s3\"\nbucket = \"tapes\"\nprefix = \"fleet\"\nendpoint = \"http://{}\"\ncredentials = \"{}\"\n",
-            self.address,
-            credentials.display()
-        );
-        std::fs::write(&config, text).unwrap();
-        config.to_str().unwrap().to_owned()
-    }
-}
+use crate::harness::bucket::{BucketServer, SECRET};
+use crate::harness::{Device, Relay, Site, Way};
 
 #[test]
 fn recordings_lie_in_a_bucket() {
-    if !needs_program("moto_server", "from PyPI; `cargo xtask test` brings it") {
+    let Some(bucket) = BucketServer::start() else {
         return;
-    }
-    let bucket = Bucket::start();
+    };
     bucket.ask("PUT", "/tapes");
     let relay = Relay::start_with(&["--config", &bucket.configuration()]);
     let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);

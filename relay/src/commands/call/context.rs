@@ -13,7 +13,7 @@ use crate::identity::keys::line_of;
 use crate::recording::archive::Archive;
 use crate::session::registry::console::ConsoleStream;
 use crate::state::State;
-use crate::store::{Store, StoreError};
+use crate::store::{MemberId, Store, StoreError};
 
 /// The state that commands work on.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ impl Context {
 /// The public side of the relay's state.
 #[derive(Clone, Debug)]
 pub(crate) struct RelayFacts {
+    /// The member of the cluster that the relay is.
+    pub(crate) member: MemberId,
     /// The fingerprint of the cluster, for tokens.
     pub(crate) cluster: ClusterFingerprint,
     /// The SSH host CA's public key, as in a `.pub` file.
@@ -84,6 +86,7 @@ impl RelayFacts {
     pub(crate) fn of(state: &State, archive: Archive) -> Self {
         let next = state.ssh_host_next.as_ref();
         Self {
+            member: state.member,
             cluster: state.cluster_fingerprint(),
             ssh_ca: line_of(state.ssh_ca.public_key()),
             ssh_host: line_of(state.ssh_host.public_key()),

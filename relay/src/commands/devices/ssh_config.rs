@@ -7,7 +7,6 @@ use crate::commands::Done;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure};
 use crate::session::client::target::FLEET_DOMAIN;
-use crate::store::meta::PUBLIC_SSH;
 
 /// The fast one first: a jump encrypts everything twice.
 const CIPHERS: &str = "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com";
@@ -104,7 +103,7 @@ async fn run(args: &Args, context: &Context) -> Result<String, Failure> {
 
 impl ConfigFront {
     async fn of(context: &Context) -> Result<Self, Failure> {
-        let address = context.store.meta_get(PUBLIC_SSH).await?;
+        let address = context.store.ssh_address(context.facts.member).await?;
         let address = address.ok_or_else(|| {
             Failure::new(
                 "no relay has served yet, so there is no address to name: start `relay serve` once",

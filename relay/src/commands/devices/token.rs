@@ -15,7 +15,7 @@ use crate::commands::answer::table::{labels, table};
 use crate::commands::args::{Label, ambiguous, count, ttl};
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
-use crate::store::meta::PUBLIC_TUNNEL;
+use crate::recording::objects::backend::StorageBackend;
 use crate::store::{Labels, NewToken, TokenRow};
 
 /// Tokens that let devices join
@@ -38,8 +38,9 @@ enum TokenCommand {
     #[command(after_help = "Examples:
   relay token create                                   one device, within the hour
   relay token create --uses 50 --ttl 7d --label role=camera
+  relay token create --relay                           one relay of the cluster
 
-On the device: edge-agent join TOKEN
+On the device: edge-agent join TOKEN; on the relay's machine: relay cluster join TOKEN …
 The token is shown this once: the relay keeps only a hash of its secret.")]
     Create {
         /// The number of devices that may join with it
@@ -51,6 +52,9 @@ The token is shown this once: the relay keeps only a hash of its secret.")]
         /// Label of each device that joins with it; can be given more than once
         #[arg(long, value_name = "KEY=VALUE")]
         label: Vec<Label>,
+        /// For a relay that joins the cluster, not for devices
+        #[arg(long, conflicts_with = "label")]
+        relay: bool,
     },
     /// List the tokens, without their secrets
     #[command(visible_alias = "list")]
@@ -71,6 +75,7 @@ struct Row {
     created: String,
     expires: String,
     labels: Labels,
+    r#for: &'static str,
 }
 
 /// A new token, for machines: the only time that it is shown.
@@ -89,13 +94,22 @@ impl Command for Args {
     /// Returns the audit event of a change; the store adds the token.
     fn event(&self) -> Option<Event> {
         match &self.command {
-            TokenCommand::Create { uses, ttl, label } => {
+            TokenCommand::Create {
+                uses,
+                ttl,
+                label,
+                relay,
+            } => {
                 let labels: Vec<String> = label
                     .iter()
                     .map(|Label(key, value)| format!("{key}={value}"))
                     .collect();
                 let event = Event::new(EventKind::TokenCreated).with("uses", *uses);
-                Some(event.with("ttl", ttl.as_secs()).with("labels", labels))
+                let event = event.with("ttl", ttl.as_secs()).with("labels", labels);
+                Some(match relay {
+                    true => event.with("for", "relay"),
+                    false => event,
+                })
             }
             TokenCommand::Rm { id } => {
                 Some(Event::new(EventKind::TokenRemoved).with("token", id.as_str()))
@@ -116,9 +130,23 @@ impl Command for Args {
 
 async fn run(args: Args, context: &Context) -> Result<String, Failure> {
     match args.command {
-        TokenCommand::Create { uses, ttl, label } => {
+        TokenCommand::Create {
+            uses,
+            ttl,
+            label,
+            relay,
+        } => {
             let labels = label_map(label)?;
-            create(NewToken { uses, ttl, labels }, args.json, context).await
+            if relay {
+                may_grow(context).await?;
+            }
+            let new = NewToken {
+                uses,
+                ttl,
+                labels,
+                for_relay: relay,
+            };
+            create(new, args.json, context).await
         }
         TokenCommand::Ls => list(&context.store.tokens().await?, args.json, context),
         TokenCommand::Rm { id } => {
@@ -157,7 +185,7 @@ fn none(id: &str) -> Failure {
 }
 
 async fn create(new: NewToken, as_json: bool, context: &Context) -> Result<String, Failure> {
-    let address = context.store.meta_get(PUBLIC_TUNNEL).await?;
+    let address = context.store.tunnel_address(context.facts.member).await?;
     let address = address.ok_or_else(|| {
         Failure::new(
             "no relay has served yet, so a token has no address to name: start `relay serve` once",
@@ -180,6 +208,16 @@ async fn create(new: NewToken, as_json: bool, context: &Context) -> Result<Strin
     Ok(token + "\n")
 }
 
+/// Refuses a token for another relay where this one has to stay alone.
+async fn may_grow(context: &Context) -> Result<(), Failure> {
+    let place = StorageBackend::remembered(&context.store).await;
+    let place = place.map_err(|error| Failure(error.to_string()))?;
+    match place.why_alone(&context.store) {
+        Some(why) => Err(Failure::new(why)),
+        None => Ok(()),
+    }
+}
+
 fn label_map(given: Vec<Label>) -> Result<Labels, Failure> {
     let mut labels = Labels::new();
     for Label(key, value) in given {
@@ -200,6 +238,14 @@ fn label_map(given: Vec<Label>) -> Result<Labels, Failure> {
     Ok(labels)
 }
 
+/// Returns what joins with a token, in a word.
+fn joins(token: &TokenRow) -> &'static str {
+    match token.for_relay {
+        true => "relay",
+        false => "device",
+    }
+}
+
 fn list(tokens: &[TokenRow], as_json: bool, context: &Context) -> Result<String, Failure> {
     if as_json {
         let row = |token: &TokenRow| Row {
@@ -209,6 +255,7 @@ fn list(tokens: &[TokenRow], as_json: bool, context: &Context) -> Result<String,
             created: token.created.rfc3339(),
             expires: token.expires.rfc3339(),
             labels: token.labels.clone(),
+            r#for: joins(token),
         };
         return json(&tokens.iter().map(row).collect::<Vec<_>>());
     }
@@ -223,10 +270,11 @@ fn list(tokens: &[TokenRow], as_json: bool, context: &Context) -> Result<String,
             } else {
                 format!("expired {over} ago")
             },
+            joins(token).to_owned(),
             labels(&token.labels),
         ]
     };
     let rows: Vec<_> = tokens.iter().map(row).collect();
-    let head = ["ID", "LEFT", "EXPIRES", "LABELS"];
+    let head = ["ID", "LEFT", "EXPIRES", "FOR", "LABELS"];
     Ok(table(context.width, head, &rows))
 }

@@ -45,6 +45,8 @@ pub(super) struct Row {
     /// `null` unless it is held.
     hold: Option<HoldRow>,
     terminal: bool,
+    /// The relay that the operator was at; `null` of what was recorded before relays had names.
+    relay: Option<String>,
     /// The id of the oldest listed recording of the same run: what the table shows as one row.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
@@ -82,6 +84,7 @@ pub(super) fn row(row: &RecordingRow) -> Row {
             reason: Some(hold.reason.clone()).filter(|reason| !reason.is_empty()),
         }),
         terminal: row.session.terminal,
+        relay: row.relay.clone(),
         group: None,
     }
 }

@@ -24,6 +24,13 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
     ("ca rm", "ca rm corp", ADMIN),
     ("ca trust", "ca trust - --name corp", ADMIN),
     ("ca unrevoke", "ca unrevoke 1", ADMIN),
+    (
+        "cluster join",
+        "cluster join x --database postgres://x --public x",
+        ADMIN,
+    ),
+    ("cluster leave", "cluster leave x", ADMIN),
+    ("cluster ls", "cluster ls", REVIEW),
     ("cp", "cp - --on role=camera:/tmp/x", ROLE),
     ("devices", "devices", ROLE),
     ("devices ls", "devices ls --all", ROLE),

@@ -134,6 +134,7 @@ impl Fixture {
         let ttl = Duration::from_secs(60);
         let store = &self.context.store;
         let token = NewToken {
+            for_relay: false,
             uses: 1,
             ttl,
             labels,

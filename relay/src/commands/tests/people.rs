@@ -192,6 +192,7 @@ async fn part_of_a_session_is_enough_for_audit() {
 async fn locked_device_with_a_token_left_is_answered_with_it() {
     let fixture = Fixture::new().await;
     let token = NewToken {
+        for_relay: false,
         uses: 3,
         ttl: Duration::from_secs(3600),
         labels: Labels::new(),

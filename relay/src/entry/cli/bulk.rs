@@ -18,7 +18,7 @@ use crate::commands::devices::cp;
 use crate::commands::{AnyCommand, Bulk};
 use crate::ssh::console::prefix;
 use crate::state::{HOST_KEY_ALIAS, State};
-use crate::store::{Store, meta};
+use crate::store::Store;
 
 pub(super) const EXEC_HELP: &str = "Examples:
   relay exec --on role=camera -- uptime
@@ -187,10 +187,12 @@ fn serving(state: &State) -> anyhow::Result<Serving> {
         .context("cannot start")?;
     let (lives, public, bound) = runtime.block_on(async {
         let store = Store::open_existing(state.database()).await?;
-        let lives = store.relay_serves(Timestamp::now()).await?;
-        let public = store.meta_get(meta::PUBLIC_SSH).await?;
-        let bound = store.meta_get(meta::BOUND_SSH).await?;
+        let runs = store.member_runs().await?;
+        let run = runs.get(&state.member);
+        let lives = run.is_some_and(|run| run.lives(Timestamp::now()));
+        let member = store.member(state.member).await?;
         store.close().await;
+        let (public, bound) = member.map_or((None, None), |it| (it.ssh_address, it.bound_ssh));
         anyhow::Ok((lives, public, bound))
     })?;
     if !lives {
@@ -198,7 +200,6 @@ fn serving(state: &State) -> anyhow::Result<Serving> {
             "no relay serves from {dir}, and only a running one reaches devices: start `relay serve --state {dir}`"
         );
     }
-    let bound = bound.and_then(|bound| bound.parse().ok());
     let (Some(public), Some(bound), true) = (public, bound, state.known_hosts().exists()) else {
         bail!("the relay that serves from {dir} is of an earlier version: restart it");
     };

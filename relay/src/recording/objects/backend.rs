@@ -96,6 +96,35 @@ impl StorageBackend {
         tx.meta_set(meta::RECORDINGS, &text).await
     }
 
+    /// Returns the reason why a relay with this storage has to be the only one of its database, if there is one.
+    #[must_use]
+    pub(crate) fn why_alone(&self, store: &Store) -> Option<&'static str> {
+        if !store.is_shared() {
+            return Some(
+                "this relay's database is a file, and a cluster needs PostgreSQL: see `relay serve --database`",
+            );
+        }
+        match self {
+            Self::Folder => Some(
+                "this relay keeps recordings in its state folder, and a cluster needs `store = \"s3\"` in the configuration's [recordings]",
+            ),
+            Self::S3(_) => None,
+        }
+    }
+
+    /// Returns whether both are the same place, wherever each finds its credentials.
+    #[must_use]
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let bare = |place: &Self| match place {
+            Self::Folder => Self::Folder,
+            Self::S3(bucket) => Self::S3(Bucket {
+                credentials: None,
+                ..bucket.clone()
+            }),
+        };
+        bare(self) == bare(other)
+    }
+
     /// Returns the storage that the relay that served last has remembered.
     ///
     /// # Errors

@@ -35,9 +35,17 @@ pub(crate) async fn run(sessions: &Arc<Sessions>) -> StoreError {
         beats.tick().await;
         match beat(sessions, &mut unbroken).await {
             Ok(()) => {}
-            Err(over @ StoreError::RunOver) => return over,
+            Err(StoreError::RunOver) => return why_over(sessions).await,
             Err(error) => warn!(%error, "the heartbeat was not stored"),
         }
+    }
+}
+
+/// Returns why this run is over: its member has left the cluster, or it was declared dead.
+async fn why_over(sessions: &Sessions) -> StoreError {
+    match sessions.store.member(sessions.tunnels.member).await {
+        Ok(Some(member)) if !member.is_present() => StoreError::MemberLeft(member.name),
+        _ => StoreError::RunOver,
     }
 }
 

@@ -13,6 +13,8 @@ use crate::store::{Store, StoreError, Tx};
 
 /// The prefix of a key's name in the table of facts.
 const PREFIX: &str = "key:";
+/// The file of the cluster's key, which cannot be replaced.
+const CLUSTER: &str = "cluster.key";
 /// The file of the recordings' key.
 const RECORDING: &str = "recording.key";
 
@@ -54,7 +56,11 @@ impl BoundKeyError {
                     file.display()
                 ),
                 format!(
-                    "restore the file from a backup, since {breaks}; if the key was replaced on purpose, start `relay serve --accept-key {name}` once"
+                    "restore the file from a backup, since {breaks}; {}",
+                    match *name {
+                        CLUSTER => "a relay is added to the cluster of this database with `relay cluster join`, in an empty state folder".to_owned(),
+                        name => format!("if the key was replaced on purpose, start `relay serve --accept-key {name}` once"),
+                    }
                 ),
             ),
             Self::Unknown(name, known) => Fault::with_remedy(
@@ -94,7 +100,8 @@ impl Tx {
     pub(crate) async fn bind_keys(&mut self, keys: &[KeyFingerprint]) -> Result<(), BoundKeyError> {
         for key in keys {
             if !is_bound(&mut *self.connection().await?, key).await? {
-                self.set_key_fingerprint(key.name, &key.fingerprint).await?;
+                self.set_key_fingerprint(&key.noted_as(), &key.fingerprint)
+                    .await?;
             }
         }
         Ok(())
@@ -118,14 +125,15 @@ impl Tx {
             };
             let noted = noted(&mut *self.connection().await?, key).await?;
             if noted.as_ref() != Some(&key.fingerprint) {
-                self.set_key_fingerprint(key.name, &key.fingerprint).await?;
+                self.set_key_fingerprint(&key.noted_as(), &key.fingerprint)
+                    .await?;
                 accepted.push((key, noted));
             }
         }
         Ok(accepted)
     }
 
-    /// Notes the fingerprint of a key by the name of its file. Call it after a key was replaced on purpose, with the
+    /// Notes the fingerprint of a key by the name that the store knows it by. Call it after a key was replaced on purpose, with the
     /// new one.
     ///
     /// # Errors
@@ -144,7 +152,7 @@ async fn noted(
     read: &mut StoreConnection,
     key: &KeyFingerprint,
 ) -> Result<Option<String>, StoreError> {
-    meta::fact(read, &format!("{PREFIX}{}", key.name)).await
+    meta::fact(read, &format!("{PREFIX}{}", key.noted_as())).await
 }
 
 /// Checks whether the store knows this key; `false`: it knows none by its name.

@@ -1,7 +1,7 @@
 //! The audit log's rows: read in pages, and removed only when they are old.
 
 use super::entry::{AuditEntry, AuditKey, append};
-use super::{Store, StoreError, Tx};
+use super::{Durability, MemberId, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::store::backend::sql::{self, Statement};
 
@@ -35,8 +35,6 @@ const SELECT: &str =
 const SESSIONS: &str = "SELECT DISTINCT session FROM audit
     WHERE session >= $1 AND session < $2 ORDER BY session LIMIT $3";
 const HEAD: &str = "SELECT COALESCE(MAX(id), 0) FROM audit";
-const SET: &str = "INSERT INTO meta (key, value) VALUES ($1, $2)
-    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 const ALLOW_REMOVAL: &str = "UPDATE meta SET value = $1 WHERE key = 'audit_removed_before'";
 const OLD: &str = "SELECT COUNT(*), MIN(id), MAX(id), MIN(time), MAX(time) FROM
     (SELECT id, time FROM audit WHERE time < $1 AND id <= $2 ORDER BY time, id LIMIT $3) AS old";
@@ -139,14 +137,25 @@ impl Store {
         query.fetch_all(self.reads()).await
     }
 
-    /// Returns the last entry that the log's file holds; `None` if there never was a file.
+    /// Returns the last entry that this member's file of the log holds; `None` if there never was one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn audit_written(&self) -> Result<Option<i64>, StoreError> {
-        let written = self.meta_get(WRITTEN).await?;
+        let written = self.meta_get(&written_by(self.member)).await?;
         let number = |text: String| text.parse().map_err(|_| StoreError::Corrupt(WRITTEN));
         written.map(number).transpose()
+    }
+
+    /// Notes the last entry that this member's file of the log holds, which may be lost with the power.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin(Durability::Process).await?;
+        let key = written_by(self.member);
+        tx.meta_set(&key, &id.to_string()).await?;
+        tx.commit().await
     }
 
     async fn fetch(&self, query: Statement) -> Result<Vec<AuditEntry>, StoreError> {
@@ -170,16 +179,6 @@ impl Tx {
     /// [`StoreError`]: why not.
     pub(crate) async fn probe_audit(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.meta_set(PROBE, &now.0.to_string()).await
-    }
-
-    /// Notes the last entry that the log's file holds.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn set_audit_written(&mut self, id: i64) -> Result<(), StoreError> {
-        let set = sql::query(SET).bind(WRITTEN).bind(id.to_string());
-        set.execute(&mut *self.connection().await?).await?;
-        Ok(())
     }
 
     /// Removes at most `limit` of the oldest entries from before `before` with ids up to `up_to`. The removal has to be
@@ -208,6 +207,15 @@ impl Tx {
             ids: (low, high),
             times: (Timestamp(earliest), Timestamp(latest)),
         }))
+    }
+}
+
+/// Returns the name of the fact how far a member's file is. The first one's has the name that it had before there were
+/// others.
+fn written_by(member: MemberId) -> String {
+    match member {
+        MemberId::FIRST => WRITTEN.to_owned(),
+        member => format!("{WRITTEN}@{member}"),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::state::MemberId;
 use crate::store::backend::connection::StatementTarget;
 use crate::store::backend::sql;
 use crate::store::limits::MAX_MEMBERS;
+use crate::store::meta::{self, AccessPart};
 use crate::store::{RelayId, Store, StoreError, Tx};
 
 macro_rules! select_member {
@@ -29,6 +30,7 @@ const INSERT: &str = "INSERT INTO members (id, name, tunnel_key, public, added)
     VALUES ($1, $2, $3, $4, $5)";
 const SERVES: &str = "UPDATE members SET name = $2, tunnel_key = $3, tunnel_address = $4,
         ssh_address = $5, bound_ssh = $6, state = 'active' WHERE id = $1";
+const LAST_RUNS: &str = "SELECT id FROM relays WHERE member = $1 AND stopped IS NULL";
 const STATE: &str = "UPDATE members SET state = $2 WHERE id = $1 AND state <> 'removed'";
 // A run lives until it is noted that it ended: a heartbeat that is late, as all are where the store was away, ends none.
 const LOCATE: &str = "SELECT t.relay, t.generation, m.id, m.name, m.tunnel_key, m.tunnel_address
@@ -65,6 +67,14 @@ impl MemberState {
 impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Member {
+    /// Returns whether it has not left.
+    #[must_use]
+    pub(crate) fn is_present(&self) -> bool {
+        self.state != MemberState::Removed
     }
 }
 
@@ -124,6 +134,36 @@ pub(crate) struct ServingMember {
 }
 
 impl Store {
+    /// Returns the name of a member, if it is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn member_name(&self, id: MemberId) -> Result<Option<String>, StoreError> {
+        Ok(self.member(id).await?.map(|member| member.name))
+    }
+
+    /// Returns the `host:port` at which devices dial a member; that of the relay which served last, if it never has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn tunnel_address(&self, id: MemberId) -> Result<Option<String>, StoreError> {
+        match self.member(id).await?.and_then(|it| it.tunnel_address) {
+            Some(own) => Ok(Some(own)),
+            None => self.meta_get(meta::PUBLIC_TUNNEL).await,
+        }
+    }
+
+    /// Returns the `host:port` at which operators dial a member; that of the relay which served last, if it never has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn ssh_address(&self, id: MemberId) -> Result<Option<String>, StoreError> {
+        match self.member(id).await?.and_then(|it| it.ssh_address) {
+            Some(own) => Ok(Some(own)),
+            None => self.meta_get(meta::PUBLIC_SSH).await,
+        }
+    }
+
     /// Returns where the tunnel of a device is, if a run that lives has it.
     ///
     /// # Errors
@@ -157,7 +197,6 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for commands on the cluster"))]
     pub(crate) async fn member(&self, id: MemberId) -> Result<Option<Member>, StoreError> {
         by_id(id, self.reads()).await
     }
@@ -210,6 +249,7 @@ impl Tx {
         let insert = insert.bind(tunnel_key.0.as_slice()).bind(public);
         let insert = insert.bind(now.0);
         insert.execute(&mut *self.connection().await?).await?;
+        self.access_changed(AccessPart::Other).await?;
         Ok(name)
     }
 
@@ -246,14 +286,42 @@ impl Tx {
             .bind(serving.bound_ssh.to_string())
             .execute(&mut *self.connection().await?)
             .await?;
+        let address = known.and_then(|known| known.tunnel_address.as_ref());
+        let is_known = address == Some(&serving.tunnel_address)
+            && known.is_some_and(|known| known.tunnel_key == *tunnel_key);
+        if !is_known {
+            // The others give their devices a new roster.
+            self.access_changed(AccessPart::Other).await?;
+        }
         Ok(name)
+    }
+
+    /// Removes a member from the cluster: its run ends with all that it has. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn remove_member(
+        &mut self,
+        id: MemberId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if !self.set_member_state(id, MemberState::Removed).await? {
+            return Ok(false);
+        }
+        let runs = sql::query_scalar(LAST_RUNS).bind(id.0.as_slice());
+        let runs: Vec<Vec<u8>> = runs.fetch_all(&mut *self.connection().await?).await?;
+        for run in runs {
+            let run = run.try_into().map(RelayId).map_err(|_| CORRUPT)?;
+            self.relay_stopped(run, now).await?;
+        }
+        self.access_changed(AccessPart::Other).await?;
+        Ok(true)
     }
 
     /// Notes a new state of a member that has not left; says whether there is one.
     ///
     /// # Errors
     /// [`StoreError`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for commands on the cluster"))]
     pub(crate) async fn set_member_state(
         &mut self,
         id: MemberId,
@@ -267,9 +335,7 @@ impl Tx {
 
 /// Returns those that have not left.
 fn present(members: &[Member]) -> impl Iterator<Item = &Member> {
-    members
-        .iter()
-        .filter(|member| member.state != MemberState::Removed)
+    members.iter().filter(|member| member.is_present())
 }
 
 /// Returns the host of a `host:port`, without brackets.
@@ -295,7 +361,7 @@ async fn by_id<'c>(
     row.map(Row::read).transpose()
 }
 
-const CORRUPT: StoreError = StoreError::Corrupt("a member");
+pub(super) const CORRUPT: StoreError = StoreError::Corrupt("a member");
 
 type LocatedColumns = (Vec<u8>, i64, Vec<u8>, String, Vec<u8>, String);
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod members;
 pub(crate) mod relays;
+pub(crate) mod runs;

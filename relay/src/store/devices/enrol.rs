@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use holdfast_protocol::identity::token::TokenSecret;
+use holdfast_protocol::identity::token::{TokenSecret, is_address};
 use holdfast_protocol::ids::{DeviceId, DeviceName, PublicKey};
 use holdfast_protocol::limits::MAX_LABELS;
 use holdfast_protocol::wire::Refusal;
@@ -13,8 +13,9 @@ use super::labels;
 use crate::clock::Timestamp;
 use crate::state::{random_bytes, sha256};
 use crate::store::backend::sql;
+use crate::store::cluster::members::{MemberState, host_of};
 use crate::store::meta::AccessPart;
-use crate::store::{Device, Labels, StoreError, Tx, devices};
+use crate::store::{Device, Labels, MemberId, StoreError, Tx, devices};
 
 /// A device that asks for membership, with a key that it has proved.
 #[derive(Clone, Debug)]
@@ -50,6 +51,12 @@ pub(crate) enum EnrolError {
     /// Its uses are used.
     #[error("the token is used up: ask for a new one (`relay token create`)")]
     TokenUsedUp,
+    /// A relay joins with it, and no device.
+    #[error("token {0} lets a relay join: devices join with one of `relay token create`")]
+    TokenForRelays(String),
+    /// A device joins with it, and no relay.
+    #[error("token {0} lets devices join: a relay joins with one of `relay token create --relay`")]
+    TokenForDevices(String),
     /// Another device has the name, or it is the identifier of one.
     #[error(
         "name \"{name}\" is taken by device {holder}: choose another with --name, or revoke the old one"
@@ -86,13 +93,19 @@ impl EnrolError {
                 holder: *holder,
             },
             Self::Revoked => Refusal::Revoked,
-            Self::TooManyLabels(_) => Refusal::Protocol(self.to_string()),
+            Self::TooManyLabels(_)
+            | Self::TokenForRelays(_)
+            | Self::TokenForDevices(_)
+            | Self::Store(StoreError::ClusterFull | StoreError::MemberLeft(_)) => {
+                Refusal::Protocol(self.to_string())
+            }
             Self::Store(_) => Refusal::Unavailable,
         }
     }
 }
 
-const TOKEN: &str = "SELECT id, uses_left, expires, labels FROM tokens WHERE secret_hash = $1";
+const TOKEN: &str =
+    "SELECT id, uses_left, expires, labels, for_relay FROM tokens WHERE secret_hash = $1";
 const USE: &str = "UPDATE tokens SET uses_left = uses_left - 1 WHERE id = $1";
 const INSERT: &str = "INSERT INTO devices
         (id, public_key, name, labels, enrolled, agent_version, target, token)
@@ -113,7 +126,8 @@ impl Tx {
                 None => Ok(device),
             };
         }
-        let (token, token_labels) = use_token(self, enrolment.secret, now).await?;
+        let (token, token_labels) =
+            use_token(self, enrolment.secret, TokenPurpose::Device, now).await?;
         let mut labels = enrolment.labels;
         labels.extend(token_labels);
         if labels.len() > MAX_LABELS {
@@ -136,19 +150,65 @@ impl Tx {
         let device = devices::by_key(self, &enrolment.key, now).await?;
         Ok(device.ok_or(StoreError::Corrupt("a new device"))?)
     }
+
+    /// Makes a relay a member, and uses its token once. A key that is a member's already gets its membership back, and
+    /// uses nothing. Returns the identifier and the name.
+    ///
+    /// # Errors
+    /// [`EnrolError`]; nothing was changed then.
+    pub(crate) async fn enrol_relay(
+        &mut self,
+        secret: &TokenSecret,
+        tunnel_key: PublicKey,
+        public: &str,
+        now: Timestamp,
+    ) -> Result<(MemberId, String), EnrolError> {
+        let members = self.members().await?;
+        let known = members
+            .iter()
+            .find(|member| member.tunnel_key == tunnel_key);
+        if let Some(known) = known {
+            self.unchanged();
+            return match known.state {
+                MemberState::Removed => Err(StoreError::MemberLeft(known.name.clone()).into()),
+                _ => Ok((known.id, known.name.clone())),
+            };
+        }
+        use_token(self, secret, TokenPurpose::Relay, now).await?;
+        let id = MemberId(random_bytes().map_err(|_| StoreError::Random)?);
+        let host = public_host(public);
+        let name = self
+            .add_member(id, tunnel_key, host, Some(public), now)
+            .await?;
+        self.fact("member", name.as_str());
+        Ok((id, name))
+    }
+}
+
+/// The kind of member that joins with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenPurpose {
+    Device,
+    Relay,
 }
 
 /// Uses a token once. Gives its identifier, and the labels of who joins with it.
 async fn use_token(
     tx: &mut Tx,
     secret: &TokenSecret,
+    joins: TokenPurpose,
     now: Timestamp,
 ) -> Result<(String, Labels), EnrolError> {
     let hash = sha256(&secret.0);
     let token = sql::query_as(TOKEN).bind(hash.as_slice());
-    let token: Option<(String, i64, i64, String)> =
+    let token: Option<(String, i64, i64, String, bool)> =
         token.fetch_optional(&mut *tx.connection().await?).await?;
-    let (id, uses_left, expires, labels) = token.ok_or(EnrolError::TokenUnknown)?;
+    let (id, uses_left, expires, labels, for_relay) = token.ok_or(EnrolError::TokenUnknown)?;
+    match (joins, for_relay) {
+        (TokenPurpose::Device, true) => return Err(EnrolError::TokenForRelays(id)),
+        (TokenPurpose::Relay, false) => return Err(EnrolError::TokenForDevices(id)),
+        _ => {}
+    }
     let expires = Timestamp(expires);
     if expires <= now {
         let ago = now.since(expires);
@@ -184,5 +244,13 @@ async fn pick_name(
         if devices::taken_by(tx, &name).await?.is_none() {
             return Ok((id, name));
         }
+    }
+}
+
+/// Returns the host of a `HOST` or `HOST:PORT`, without brackets.
+fn public_host(public: &str) -> &str {
+    match is_address(public) {
+        true => host_of(public),
+        false => public.trim_matches(['[', ']']),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct NewToken {
     pub ttl: Duration,
     /// The labels that each of these devices gets.
     pub labels: Labels,
+    /// True if a relay joins the cluster with it, and no device.
+    pub for_relay: bool,
 }
 
 /// A token as a listing shows it: without its secret, which is not stored.
@@ -41,6 +43,8 @@ pub(crate) struct TokenRow {
     pub expires: Timestamp,
     /// The labels that devices get.
     pub labels: Labels,
+    /// True if a relay joins the cluster with it.
+    pub for_relay: bool,
 }
 
 /// The rest of a token that a device enrolled with.
@@ -55,10 +59,9 @@ pub(crate) struct TokenLeft {
 }
 
 const INSERT: &str = "INSERT INTO tokens
-        (id, secret_hash, uses, uses_left, created, expires, labels)
-    VALUES ($1, $2, $3, $3, $4, $5, $6)";
-const ALL: &str =
-    "SELECT id, uses, uses_left, created, expires, labels FROM tokens ORDER BY created, id";
+        (id, secret_hash, uses, uses_left, created, expires, labels, for_relay)
+    VALUES ($1, $2, $3, $3, $4, $5, $6, $7)";
+const ALL: &str = "SELECT id, uses, uses_left, created, expires, labels, for_relay FROM tokens ORDER BY created, id";
 const LEFT_OF: &str =
     "SELECT t.id, t.uses_left, t.expires FROM tokens t JOIN devices d ON d.token = t.id
     WHERE d.id = $1 AND t.uses_left > 0 AND t.expires > $2";
@@ -66,7 +69,7 @@ const REMOVE: &str = "DELETE FROM tokens WHERE id = $1";
 const PRUNE: &str = "DELETE FROM tokens WHERE expires < $1";
 
 type LeftColumns = (String, i64, i64);
-type Columns = (String, i64, i64, i64, i64, String);
+type Columns = (String, i64, i64, i64, i64, String, bool);
 
 impl Store {
     /// Returns all tokens, the oldest first, also those that are over.
@@ -75,7 +78,7 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
         let rows: Vec<Columns> = sql::query_as(ALL).fetch_all(self.reads()).await?;
-        let row = |(id, uses, uses_left, created, expires, column): Columns| {
+        let row = |(id, uses, uses_left, created, expires, column, for_relay): Columns| {
             Ok(TokenRow {
                 id,
                 uses,
@@ -83,6 +86,7 @@ impl Store {
                 created: Timestamp(created),
                 expires: Timestamp(expires),
                 labels: labels::from_column(&column)?,
+                for_relay,
             })
         };
         rows.into_iter().map(row).collect()
@@ -125,6 +129,7 @@ impl Tx {
             .bind(now.0)
             .bind(now.after(token.ttl).0)
             .bind(labels::to_column(&token.labels))
+            .bind(token.for_relay)
             .execute(&mut *self.connection().await?)
             .await?;
         self.fact("token", id.as_str());

@@ -36,6 +36,8 @@ pub(crate) struct RecordingRow {
     pub signature: Option<Vec<u8>>,
     /// The hold that keeps it, if there is one.
     pub hold: Option<Hold>,
+    /// The name of the relay that the operator was at.
+    pub relay: Option<String>,
 }
 
 /// The facts that the relay needs to go on with a recording.

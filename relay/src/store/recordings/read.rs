@@ -34,6 +34,7 @@ pub(crate) struct RecordingFilter {
 const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_name, r.login, r.kind, r.command,
         r.client, r.started, r.ended, r.state, r.reason, r.offered, r.verified, r.verdict, r.signature,
         r.hold_since, r.hold_by, r.hold_reason, COALESCE(r.terminal, r.kind = 'shell') AS terminal,
+        (SELECT m.name FROM members m WHERE m.id = r.member) AS relay,
         (SELECT CAST(COALESCE(SUM(s.length), 0) AS BIGINT) FROM recording_segments s
             WHERE s.recording = r.id) AS bytes";
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,

@@ -24,6 +24,7 @@ pub(super) struct Row {
     hold_by: Option<String>,
     hold_reason: Option<String>,
     bytes: i64,
+    relay: Option<String>,
 }
 
 /// All columns of a recording.
@@ -84,6 +85,7 @@ impl Row {
             verdict: self.verdict,
             signature: self.signature,
             hold,
+            relay: self.relay,
         })
     }
 }

@@ -40,7 +40,7 @@ const SEGMENT: &str = "INSERT INTO recording_segments (recording, segment, lengt
 const REPORT: &str = "UPDATE recordings SET report = $2 WHERE id = $1 AND report IS NULL";
 const OFFERED: &str = "UPDATE recordings SET offered = $2 WHERE id = $1 AND offered < $2";
 const VERDICT: &str = "UPDATE recordings SET verdict = $2, signature = $3, verified = $4,
-        chain_key = NULL WHERE id = $1";
+        chain_key = NULL WHERE id = $1 AND chain_key IS NOT NULL";
 // A hold that comes in the last moment holds.
 const REMOVE: &str = "DELETE FROM recordings WHERE id = $1 AND hold_since IS NULL";
 const HOLD: &str = "UPDATE recordings SET hold_since = $2, hold_by = $3, hold_reason = $4

@@ -14,6 +14,7 @@ const RECORDING: &str = "recording.key";
 
 fn key(name: &'static str, fingerprint: &str) -> KeyFingerprint {
     KeyFingerprint {
+        owner: None,
         name,
         file: PathBuf::from("/var/lib/holdfast").join(name),
         fingerprint: fingerprint.to_owned(),

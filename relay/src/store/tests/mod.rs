@@ -59,6 +59,7 @@ impl Fixture {
 
     async fn token(&self, uses: u32, labels: &[(&str, &str)]) -> TokenSecret {
         let token = NewToken {
+            for_relay: false,
             uses,
             ttl: HOUR,
             labels: label_map(labels),

@@ -190,6 +190,7 @@ async fn a_key_belongs_to_one_user_and_a_clash_changes_nothing(on: Backend) {
 async fn the_secret_of_a_token_is_nowhere_in_the_files() {
     let bed = Fixture::new(Backend::Sqlite).await;
     let token = NewToken {
+        for_relay: false,
         uses: 2,
         ttl: HOUR,
         labels: label_map(&[("role", "camera")]),
@@ -233,6 +234,7 @@ async fn tokens_that_are_long_over_are_forgotten(on: Backend) {
     bed.token(1, &[]).await;
     let later = |days: u64| at(days * 86_400);
     let token = || NewToken {
+        for_relay: false,
         uses: 1,
         ttl: HOUR,
         labels: Labels::new(),

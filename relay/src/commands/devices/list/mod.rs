@@ -3,8 +3,10 @@
 pub(crate) mod revoke;
 mod show;
 
+use std::collections::HashMap;
+
 use clap::Subcommand;
-use holdfast_protocol::ids::DeviceName;
+use holdfast_protocol::ids::{DeviceId, DeviceName};
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
@@ -101,6 +103,8 @@ struct Row {
     cloned: Option<ClonedRow>,
     revoked: Option<String>,
     public_key: String,
+    /// The relay that has its tunnel; `null` if it is offline.
+    relay: Option<String>,
 }
 
 /// Two machines with one key, for machines.
@@ -193,7 +197,9 @@ async fn run(args: Args, caller: &Caller, context: &Context) -> Result<String, F
         }
     };
     if args.json {
-        return json(&Row::of(&find(caller, context, &name).await?));
+        let device = find(caller, context, &name).await?;
+        let relays = context.store.names_of_devices().await?;
+        return json(&Row::of(&device, &relays));
     }
     Ok(text)
 }
@@ -207,7 +213,9 @@ async fn list(
     let mut devices = context.store.devices(context.now).await?;
     devices.retain(|device| caller.may_see(&device.labels) && (all || device.revoked.is_none()));
     if as_json {
-        return json(&devices.iter().map(Row::of).collect::<Vec<_>>());
+        let relays = context.store.names_of_devices().await?;
+        let row = |device| Row::of(device, &relays);
+        return json(&devices.iter().map(row).collect::<Vec<_>>());
     }
     let row = |device: &Device| -> [String; 6] {
         [
@@ -294,8 +302,10 @@ fn agent(device: &Device) -> String {
 }
 
 impl Row {
-    fn of(device: &Device) -> Self {
+    fn of(device: &Device, relays: &HashMap<DeviceId, String>) -> Self {
         let presence = &device.presence;
+        let relay = relays.get(&device.id);
+        let relay = relay.filter(|_| presence.state != PresenceState::Offline);
         Self {
             name: device.name.to_string(),
             id: device.id.to_string(),
@@ -316,6 +326,7 @@ impl Row {
             }),
             revoked: device.revoked.map(Timestamp::rfc3339),
             public_key: device.key.to_string(),
+            relay: relay.cloned(),
         }
     }
 }

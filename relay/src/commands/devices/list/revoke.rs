@@ -1,6 +1,8 @@
 //! `devices revoke`: the end of a device, and of what is left of the token that it enrolled with. Who has the device
 //! may have the token as well (an image, a provisioning script), and would enrol again with it under a new key.
 
+use std::collections::HashMap;
+
 use holdfast_protocol::ids::DeviceName;
 use serde::Serialize;
 
@@ -28,7 +30,7 @@ pub(crate) async fn run(
     let (sentence, token) = revoke(context, name, end_token).await?;
     if as_json {
         return json(&RevokeAnswer {
-            device: Row::of(&super::find(caller, context, name).await?),
+            device: Row::of(&super::find(caller, context, name).await?, &HashMap::new()),
             leftover_token: token.map(|token| LeftoverToken::of(token, end_token)),
         });
     }

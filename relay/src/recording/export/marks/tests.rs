@@ -132,6 +132,7 @@ fn facts(case: &Case) -> RecordingFacts {
             verdict: None,
             signature: None,
             hold: None,
+            relay: None,
         },
         segments: Vec::new(),
         report: None,

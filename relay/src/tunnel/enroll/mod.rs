@@ -1,5 +1,9 @@
 //! Joining: the relay says who it is, the device says its secret, and becomes a member.
 
+pub(crate) mod join;
+mod relay;
+pub(super) mod roster;
+
 use std::sync::Arc;
 
 use holdfast_protocol::limits::MAX_LABELS;
@@ -16,6 +20,8 @@ use crate::log_limit::{self, LimitedLine};
 use crate::model::source::Source;
 use crate::store::{Device, Durability, EnrolError, Enrolment};
 use crate::tunnel::limits::ENROL_TIMEOUT;
+
+pub(crate) use relay::join_relay;
 
 /// Serves a connection that wants to join. It may speak of nothing else.
 ///
@@ -59,21 +65,25 @@ pub(crate) async fn join(
             let granted = RelayMessage::Enrolled(granted);
             let _ = timeout(ENROL_TIMEOUT, caller.send.send_last(&granted)).await;
         }
-        Err(error) => {
-            if let EnrolError::Store(error) = &error {
-                warn!(%error, "the store cannot enrol a device");
-            }
-            let source = Source::of(address.ip());
-            if let Some(left_out) = log_limit::admits(LimitedLine::Enrolment, source) {
-                info!(%address, %error, left_out, "a device was not enrolled");
-            }
-            let event = Event::new(EventKind::TokenUsed).client(address);
-            let event = event.refused(error.to_string());
-            tunnels.audit.note_failure(source, event).await;
-            refuse(caller, error.refusal()).await;
-        }
+        Err(error) => refuse_join(tunnels, caller, &error).await,
     }
     Ok(())
+}
+
+/// Refuses who wants to join, and notes it.
+async fn refuse_join(tunnels: &Tunnels, caller: DialingDevice, error: &EnrolError) {
+    if let EnrolError::Store(error) = error {
+        warn!(%error, "the store cannot enrol");
+    }
+    let address = caller.connection.remote_address();
+    let source = Source::of(address.ip());
+    if let Some(left_out) = log_limit::admits(LimitedLine::Enrolment, source) {
+        info!(%address, %error, left_out, "a device or a relay was not enrolled");
+    }
+    let event = Event::new(EventKind::TokenUsed).client(address);
+    let event = event.refused(error.to_string());
+    tunnels.audit.note_failure(source, event).await;
+    refuse(caller, error.refusal()).await;
 }
 
 async fn enter(

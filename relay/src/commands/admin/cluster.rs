@@ -1,0 +1,214 @@
+//! `cluster`: the relays that share one database.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::audit::{Event, EventKind};
+use crate::clock::{Coarse, Timestamp};
+use crate::commands::Done;
+use crate::commands::answer::table::{or_dash, table};
+use crate::commands::call::{Call, Command, Right};
+use crate::commands::{Context, Failure, json};
+use crate::config::PublicHost;
+use crate::recording::limits::EXPECT_WITHIN;
+use crate::state::DatabaseUrl;
+use crate::store::cluster::members::{Member, MemberState};
+use crate::store::cluster::runs::MemberRun;
+
+/// The relays of the cluster: join, list, leave
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  relay token create --relay                           on a member
+  relay cluster join TOKEN --database 'postgres://…' --public relay2.example.com     on the new machine
+  relay cluster ls
+  relay cluster leave relay2.example.com")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: ClusterCommand,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum ClusterCommand {
+    /// Make this machine's relay a member, in an empty state folder; then start `relay serve`
+    Join(JoinArgs),
+    /// List the relays
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove a relay: it stops, and its devices come back at the others
+    Leave {
+        /// As `cluster ls` prints it
+        name: String,
+    },
+}
+
+/// The arguments of `cluster join`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// The line that `relay token create --relay` printed on a member
+    pub(crate) token: String,
+    /// The cluster's database, which the state folder remembers
+    #[arg(long, value_name = "postgres://USER@HOST/NAME", value_parser = DatabaseUrl::new)]
+    pub(crate) database: DatabaseUrl,
+    /// The address of this relay for devices, operators and the other relays; PORT is the tunnel's, if it is mapped
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) public: PublicHost,
+}
+
+/// A relay, for machines. These names are relied upon: they may be added to, never changed.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    state: &'static str,
+    tunnel: Option<String>,
+    ssh: Option<String>,
+    version: Option<String>,
+    devices: i64,
+    sessions: i64,
+    heartbeat_age: Option<f64>,
+    clock_offset: Option<f64>,
+}
+
+impl Args {
+    /// Returns the arguments of a join, which is done without a state folder.
+    pub(crate) fn join(&self) -> Option<&JoinArgs> {
+        match &self.command {
+            ClusterCommand::Join(args) => Some(args),
+            _ => None,
+        }
+    }
+}
+
+impl Command for Args {
+    fn need(&self) -> Right {
+        match self.command {
+            ClusterCommand::Ls => Right::REVIEW,
+            ClusterCommand::Join(_) | ClusterCommand::Leave { .. } => Right::ADMIN,
+        }
+    }
+
+    fn event(&self) -> Option<Event> {
+        match &self.command {
+            ClusterCommand::Leave { name } => {
+                Some(Event::new(EventKind::RelayLeft).with("member", name.as_str()))
+            }
+            ClusterCommand::Join(_) | ClusterCommand::Ls => None,
+        }
+    }
+
+    fn is_deed(&self) -> bool {
+        matches!(self.command, ClusterCommand::Leave { .. })
+    }
+
+    async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
+        let context = call.context;
+        match self.command {
+            ClusterCommand::Ls => list(self.json, context).await.map(Done::from),
+            ClusterCommand::Leave { name } => leave(&name, context).await.map(Done::from),
+            ClusterCommand::Join(_) => Err(Failure::new(
+                "a relay joins on its own machine: run `relay cluster join` there",
+            )),
+        }
+    }
+}
+
+async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
+    let members = context.store.members().await?;
+    let runs = context.store.member_runs().await?;
+    // Heartbeats are younger than the moment at which the command began.
+    let now = Timestamp::now();
+    let rows: Vec<Row> = members
+        .into_iter()
+        .map(|member| {
+            let run = runs.get(&member.id);
+            row(member, run, now)
+        })
+        .collect();
+    if as_json {
+        return json(&rows);
+    }
+    let cells = |row: &Row| {
+        let text = |text: &Option<String>| or_dash(text.as_deref().unwrap_or_default());
+        let age = row.heartbeat_age.map(|age| {
+            let age = std::time::Duration::from_secs_f64(age.max(0.0));
+            format!("{} ago", Coarse(age))
+        });
+        [
+            row.name.clone(),
+            row.state.to_owned(),
+            text(&row.tunnel),
+            text(&row.ssh),
+            text(&row.version),
+            row.devices.to_string(),
+            row.sessions.to_string(),
+            or_dash(age.as_deref().unwrap_or_default()),
+            row.clock_offset
+                .map_or_else(|| or_dash(""), |offset| format!("{offset:+.3} s")),
+        ]
+    };
+    let rows: Vec<_> = rows.iter().map(cells).collect();
+    let head = [
+        "NAME",
+        "STATE",
+        "TUNNEL",
+        "SSH",
+        "VERSION",
+        "DEVICES",
+        "SESSIONS",
+        "HEARTBEAT",
+        "CLOCK",
+    ];
+    Ok(table(context.width, head, &rows))
+}
+
+fn row(member: Member, run: Option<&MemberRun>, now: Timestamp) -> Row {
+    let living = run.filter(|run| run.lives(now));
+    let state = match (member.state, living) {
+        (MemberState::Removed, _) => "removed",
+        (_, None) => "down",
+        (state, Some(_)) => state.as_str(),
+    };
+    Row {
+        name: member.name,
+        state,
+        tunnel: member.tunnel_address,
+        ssh: member.ssh_address,
+        version: run.map(|run| run.version.clone()),
+        devices: living.map_or(0, |run| run.devices),
+        sessions: living.map_or(0, |run| run.sessions),
+        heartbeat_age: run.map(|run| now.since(run.heartbeat).as_secs_f64()),
+        clock_offset: run.map(|run| seconds(run.clock_offset)),
+    }
+}
+
+/// Returns microseconds as seconds. A clock is not so wrong that digits are lost.
+#[expect(clippy::cast_precision_loss, reason = "of a clock's offset")]
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1_000_000.0
+}
+
+async fn leave(name: &str, context: &Context) -> Result<String, Failure> {
+    let mut tx = context.begin().await?;
+    let members = tx.members().await?;
+    let present = || members.iter().filter(|member| member.is_present());
+    let Some(member) = present().find(|member| member.name == name) else {
+        return Err(Failure(format!(
+            "no relay \"{}\" in the cluster: see `relay cluster ls`",
+            holdfast_protocol::escape::Escaped(name)
+        )));
+    };
+    if present().count() == 1 {
+        return Err(Failure(format!(
+            "{name} is the only relay of the cluster: stop it instead"
+        )));
+    }
+    let now = Timestamp::now();
+    tx.remove_member(member.id, now).await?;
+    // Its recordings end as those of a run that was killed do.
+    tx.recordings_of_ended_runs_over(now, now.after(EXPECT_WITHIN))
+        .await?;
+    tx.commit().await?;
+    Ok(format!("{name} has left the cluster\n"))
+}

@@ -1,0 +1,97 @@
+//! The runs of members, and the names that listings show of them.
+
+use std::collections::HashMap;
+
+use holdfast_protocol::ids::DeviceId;
+
+use super::members::CORRUPT;
+use crate::clock::Timestamp;
+use crate::state::MemberId;
+use crate::store::backend::sql;
+use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
+
+const RUNS: &str = "SELECT r.member, r.version, r.stopped, r.heartbeat, r.clock_offset,
+        (SELECT COUNT(*) FROM tunnels t WHERE t.relay = r.id AND t.closed IS NULL),
+        (SELECT COUNT(*) FROM sessions s WHERE s.relay = r.id)
+    FROM relays r";
+const OF_RUNS: &str = "SELECT r.id, m.name FROM relays r JOIN members m ON m.id = r.member";
+const OF_DEVICES: &str = "SELECT t.device, m.name
+    FROM tunnels t JOIN relays r ON r.id = t.relay JOIN members m ON m.id = r.member
+    WHERE t.closed IS NULL AND r.stopped IS NULL";
+
+/// The facts about the last run of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberRun {
+    /// The version of its program.
+    pub version: String,
+    /// The time at which it stopped in good order.
+    pub stopped: Option<Timestamp>,
+    /// Its last heartbeat.
+    pub heartbeat: Timestamp,
+    /// The microseconds by which the clock of its machine is ahead of the database's.
+    pub clock_offset: i64,
+    /// The number of devices that have a tunnel to it.
+    pub devices: i64,
+    /// The number of sessions whose operators are at it.
+    pub sessions: i64,
+}
+
+impl MemberRun {
+    /// Returns whether it lives, as far as its heartbeats tell.
+    #[must_use]
+    pub(crate) fn lives(&self, now: Timestamp) -> bool {
+        self.stopped.is_none() && now.since(self.heartbeat) < RELAY_HEARTBEAT_STALE
+    }
+}
+
+impl Store {
+    /// Returns the last run of each member that has one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn member_runs(&self) -> Result<HashMap<MemberId, MemberRun>, StoreError> {
+        let rows: Vec<RunColumns> = sql::query_as(RUNS).fetch_all(self.reads()).await?;
+        let read = |row: RunColumns| {
+            let (member, version, stopped, heartbeat, clock_offset, devices, sessions) = row;
+            let run = MemberRun {
+                version,
+                stopped: stopped.map(Timestamp),
+                heartbeat: Timestamp(heartbeat),
+                clock_offset,
+                devices,
+                sessions,
+            };
+            Some((MemberId(member.try_into().ok()?), run))
+        };
+        rows.into_iter()
+            .map(|row| read(row).ok_or(CORRUPT))
+            .collect()
+    }
+
+    /// Returns the names of the members to which the runs belong.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn names_of_runs(&self) -> Result<HashMap<RelayId, String>, StoreError> {
+        let rows: Vec<(Vec<u8>, String)> = sql::query_as(OF_RUNS).fetch_all(self.reads()).await?;
+        let read = |(id, name): (Vec<u8>, String)| Some((RelayId(id.try_into().ok()?), name));
+        rows.into_iter()
+            .map(|row| read(row).ok_or(CORRUPT))
+            .collect()
+    }
+
+    /// Returns the names of the members at which devices have their tunnels.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn names_of_devices(&self) -> Result<HashMap<DeviceId, String>, StoreError> {
+        let rows = sql::query_as(OF_DEVICES).fetch_all(self.reads());
+        let rows: Vec<(Vec<u8>, String)> = rows.await?;
+        let read = |(id, name): (Vec<u8>, String)| Some((DeviceId(id.try_into().ok()?), name));
+        rows.into_iter()
+            .map(|row| read(row).ok_or(CORRUPT))
+            .collect()
+    }
+}
+
+type RunColumns = (Vec<u8>, String, Option<i64>, i64, i64, i64, i64);
