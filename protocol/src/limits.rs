@@ -208,6 +208,10 @@ pub const MAX_REBIND_INTERVAL: Duration = Duration::from_secs(20);
 /// Silence after which the agent dials anew beside the old tunnel.
 pub const PARALLEL_DIAL_AFTER: Duration = Duration::from_secs(10);
 
+/// The same where the roster has other relays: one of them may be there when this one is not, and a device of a relay
+/// that died is back 35 s later, a whole keepalive included.
+pub const OTHER_DIAL_AFTER: Duration = Duration::from_secs(5);
+
 /// First and longest delay of the reconnect back-off (full jitter).
 pub const BACKOFF_BASE: Duration = Duration::from_millis(250);
 /// See [`BACKOFF_BASE`]: a fleet of 100,000 devices that all lost their relay comes back at about

@@ -71,6 +71,8 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) 
         events,
         dialling: None,
     };
+    let relays = agent.membership().roster().relays.len();
+    driver.link.handle_roster(relays);
     driver.count_sessions(standing);
     loop {
         let event = driver.next_event(standing, &inbox).await;
@@ -174,6 +176,7 @@ impl TunnelDriver<'_> {
             RelayMessage::Roster(roster) => {
                 let mut membership = self.agent.membership.lock();
                 if membership.update_roster(&roster) {
+                    self.link.handle_roster(membership.roster().relays.len());
                     let device = RecordingDevice::from(&*membership);
                     self.agent.sessions.recorder().update(device);
                     if let Err(error) = membership.save(&self.agent.state) {
@@ -218,7 +221,7 @@ impl TunnelDriver<'_> {
             match action {
                 LinkAction::Beat(beat) => standing.send.offer(&AgentMessage::Beat(beat)).await?,
                 LinkAction::Rebind => self.rebind(standing),
-                LinkAction::Dial => self.dial(),
+                LinkAction::Dial => self.dial(&standing.address),
                 LinkAction::StopDialling => self.dialling = None,
             }
         }
@@ -236,11 +239,13 @@ impl TunnelDriver<'_> {
     }
 
     /// Dials a second tunnel beside this one. It gives up only when it is cancelled.
-    fn dial(&mut self) {
+    fn dial(&mut self, silent: &str) {
         info!("the path stays silent: dialling a second tunnel");
         let (agent, events) = (self.agent.clone(), self.events.clone());
+        let silent = silent.to_owned();
         self.dialling = Some(runtime::spawn(async move {
-            let standing = establish(&agent, Duration::ZERO, Some(events.clone())).await;
+            let older = Some((silent.as_str(), &events));
+            let standing = establish(&agent, Duration::ZERO, older).await;
             let _ = events.send(TunnelEvent::Dialled(Box::new(standing))).await;
         }));
     }

@@ -59,23 +59,27 @@ enum AttemptError {
 
 /// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
 ///
-/// `older` is the driver of a tunnel that is silent. Between the handshake with a relay and the `Hello` with which the
+/// `older` is a tunnel that is silent: the address of its relay, which is tried last, and its driver. Between the handshake with a relay and the `Hello` with which the
 /// new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
 /// shows that there is a way to it again, and with the older tunnel its sessions would live on.
 pub(super) async fn establish(
     agent: &Arc<Agent>,
     delay: Duration,
-    older: Option<Sender<TunnelEvent>>,
+    older: Option<(&str, &Sender<TunnelEvent>)>,
 ) -> EstablishedTunnel {
     let mut backoff = Backoff::default();
     Timer::after(delay).await;
     loop {
-        let relays = agent.membership().roster().relays.clone();
+        let mut relays = agent.membership().roster().relays.clone();
         // Each device begins elsewhere, so that a fleet spreads over its relays.
         let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);
-        for relay in relays.iter().cycle().skip(offset).take(relays.len()) {
+        relays.rotate_left(offset);
+        if let Some((silent, _)) = older {
+            relays.sort_by_key(|relay| relay.address == silent);
+        }
+        for relay in &relays {
             agent.status.connecting(&relay.address);
-            match attempt(agent, &relay.address, older.as_ref()).await {
+            match attempt(agent, &relay.address, older.map(|(_, driver)| driver)).await {
                 Ok(standing) => {
                     welcome(agent, &standing);
                     return standing;

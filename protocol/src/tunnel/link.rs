@@ -8,7 +8,9 @@
 
 use core::time::Duration;
 
-use crate::limits::{ACTIVE_KEEPALIVE, MAX_REBIND_INTERVAL, PARALLEL_DIAL_AFTER, PROBE_TIMEOUT};
+use crate::limits::{
+    ACTIVE_KEEPALIVE, MAX_REBIND_INTERVAL, OTHER_DIAL_AFTER, PARALLEL_DIAL_AFTER, PROBE_TIMEOUT,
+};
 use crate::wire::Beat;
 
 /// The next action of the driver.
@@ -33,6 +35,8 @@ const PATIENT_PROBE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Link {
     keepalive: Duration,
+    /// The silence after which a second tunnel is dialled.
+    dial_after: Duration,
     sessions: u32,
     /// The next beat is counted from here, whatever was heard since: a driver that sees only at its next
     /// timeout that a datagram came cannot say when, and a mapping in a NAT lives by what is sent.
@@ -60,11 +64,20 @@ impl Link {
     pub fn new(now: Duration, keepalive: Duration) -> Self {
         Self {
             keepalive,
+            dial_after: PARALLEL_DIAL_AFTER,
             sessions: 0,
             beat_at: now,
             doubt: None,
             actions: heapless::Deque::new(),
         }
+    }
+
+    /// Handles a roster with so many relays: where there are others, one of them is dialled sooner.
+    pub fn handle_roster(&mut self, relays: usize) {
+        self.dial_after = match relays {
+            0 | 1 => PARALLEL_DIAL_AFTER,
+            _ => OTHER_DIAL_AFTER,
+        };
     }
 
     /// Handles any datagram of the relay, an acknowledgement too.
@@ -150,7 +163,7 @@ impl Link {
             doubt.next_rebind = now + doubt.rebind_interval;
             doubt.rebind_interval = (doubt.rebind_interval * 2).min(MAX_REBIND_INTERVAL);
         }
-        if silence >= PARALLEL_DIAL_AFTER && !doubt.dialling {
+        if silence >= self.dial_after && !doubt.dialling {
             self.push(LinkAction::Dial);
             doubt.dialling = true;
         }
@@ -264,6 +277,17 @@ mod tests {
             last_probe > Some(Duration::from_secs(990)),
             "it never gives up"
         );
+    }
+
+    #[test]
+    fn relay_that_has_others_beside_it_is_left_sooner() {
+        for (relays, after) in [(1, PARALLEL_DIAL_AFTER), (2, OTHER_DIAL_AFTER)] {
+            let mut link = Link::new(Duration::ZERO, KEEPALIVE);
+            link.handle_roster(relays);
+            let done = run(&mut link, Duration::from_secs(100));
+            let dialled = done.iter().find(|(_, a)| *a == LinkAction::Dial);
+            assert_eq!(dialled.map(|(at, _)| *at), Some(KEEPALIVE + after));
+        }
     }
 
     #[test]

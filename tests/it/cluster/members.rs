@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Cluster, Device, Relay, SOON, Way, run};
 
 /// A device notices at its next beat that its relay is gone, and dials another.
-const BACK: Duration = Duration::from_secs(60);
+const BACK: Duration = Duration::from_secs(35);
 
 #[test]
 fn relay_joins_with_a_token_and_shows_the_same_host_key() {

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::harness::{Cluster, Device, SOON, Way, wait_until};
 
 /// The time within which a device of a relay that died is back.
-const BACK: Duration = Duration::from_secs(60);
+const BACK: Duration = Duration::from_secs(35);
 /// The time within which a relay that is silent is declared dead, on a loaded machine.
 const DEAD: Duration = Duration::from_secs(40);
 
