@@ -1,4 +1,5 @@
 //! Several relays on one PostgreSQL database and one bucket.
 
+mod across;
 mod members;
 mod runs;

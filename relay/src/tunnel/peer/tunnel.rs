@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,18 @@ impl PeerTunnel {
         let (mut send, mut receive) = self.link.open_bi().await?;
         let open = open(self.device, self.generation, purpose);
         message::send(&mut send, &open).await?;
-        match message::receive(&mut receive).await? {
+        let answer = {
+            let mut answer = pin!(message::receive(&mut receive));
+            match timeout(PEER_ANSWER_TIMEOUT, &mut answer).await {
+                Ok(answer) => answer?,
+                // The device may let it wait, but its relay answers at once.
+                Err(_) => match Self::ask(&self.link, self.device, self.generation).await? {
+                    Some(_) => answer.await?,
+                    None => return Err(StreamError::Refused("does not answer")),
+                },
+            }
+        };
+        match answer {
             PeerMessage::Opened => Ok(DeviceStream { send, receive }),
             PeerMessage::Refused(PeerRefused::Busy) => Err(StreamError::Busy),
             PeerMessage::Refused(PeerRefused::NotHere) => {
