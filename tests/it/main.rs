@@ -1,6 +1,8 @@
 //! End to end: real `relay` and `edge-agent` processes, and the real `ssh`, `scp`, `sftp` and `rsync`.
 //!
-//! Each test has a relay of its own, on a loopback address of its own, so that all of them run at once.
+//! Each test has a relay of its own, on a loopback address of its own, so that all of them run at once. With
+//! HOLDFAST_IT_ACROSS=1 the tests that take a whole site have the device at one relay of a cluster, and the operators at
+//! another.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,12 +1,17 @@
 //! The site that most tests need: a relay, an administrator, and a device that is online.
 
-use super::{Device, Output, Relay, Running, SshClient, Terminal, Way, own_login, run};
+use super::{Cluster, Device, Output, Relay, Running, SshClient, Terminal, Way, own_login, run};
+
+/// Set to run across relays: the device is at one relay of a cluster, and the operators are at another. What a test looks
+/// for in the log or the folder of *the* relay is then the operators'.
+const ACROSS: &str = "HOLDFAST_IT_ACROSS";
 
 pub(crate) struct Site {
     pub(crate) alice: super::User,
     pub(crate) device: Device,
-    // Last, so that it ends last.
     pub(crate) relay: Relay,
+    // Last, so that it ends last: the other relay, the database and the bucket.
+    _cluster: Option<Cluster>,
 }
 
 impl Site {
@@ -18,7 +23,27 @@ impl Site {
     /// The same with a device that has not joined yet.
     #[track_caller]
     pub(crate) fn with(device: Device) -> Self {
+        if std::env::var_os(ACROSS).is_some()
+            && let Some(cluster) = Cluster::start(2)
+        {
+            return Self::across(cluster, device);
+        }
         Self::on(Relay::start(), device)
+    }
+
+    /// The same with the operators on the relay of a cluster that has not the device.
+    #[track_caller]
+    fn across(mut cluster: Cluster, mut device: Device) -> Self {
+        device.join(&cluster.relays[0].token(&[]), &[]).ok();
+        device.run_online(&cluster.relays[0]);
+        let operators = 1 - cluster.with_the_device();
+        let relay = cluster.relays.remove(operators);
+        Self {
+            alice: relay.admin_user(),
+            device,
+            relay,
+            _cluster: Some(cluster),
+        }
     }
 
     /// The same on a relay that serves already.
@@ -31,6 +56,7 @@ impl Site {
             alice,
             device,
             relay,
+            _cluster: None,
         }
     }
 
