@@ -25,9 +25,10 @@ async fn a_token_is_printed_alone_and_listed_without_its_secret() {
     assert_eq!((&row["uses"], &row["uses_left"]), (&3.into(), &3.into()));
     assert_eq!(row["expires"], "2026-11-29T05:06:00.000000Z");
     assert_eq!(row["labels"]["role"], "camera");
+    assert_eq!(row["for"], "device");
     let table = fixture.ok("token ls").await;
     assert!(
-        table.contains("3 of 3  in 7 d   a=b,role=camera"),
+        table.contains("3 of 3  in 7 d   device  a=b,role=camera"),
         "{table}"
     );
     assert!(!table.contains(printed.trim_end().rsplit('.').next().unwrap()));
