@@ -11,6 +11,7 @@
 //! - `ssh/limits.rs`: the SSH front end
 //! - `store/limits.rs`: what the store keeps
 //! - `tunnel/limits.rs`: tunnels and their QUIC connections; `tunnel/peer/limits.rs`: links between relays
+//! - `web/limits.rs`: answers over HTTP
 //!
 //! Those on which both ends of a tunnel must agree are in `holdfast_protocol::limits`.
 
@@ -24,6 +25,10 @@ pub(crate) const LOG_LINES: u32 = 100;
 
 /// See [`LOG_LINES_OF_SOURCE`].
 pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
+
+/// The pause after a connection that could not be accepted. Descriptors have run out, most likely: the next attempt would
+/// fail at once, too.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The interval at which the store learns when devices were last heard, all of them in one transaction.
 pub(crate) const PRESENCE_FLUSH: Duration = Duration::from_secs(5);

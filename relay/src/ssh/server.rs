@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use russh::Disconnect;
 use russh::server::{Config, run_stream};
@@ -20,6 +19,7 @@ use super::stream::proxy_header::Origin;
 use super::stream::{Guard, GuardedStream};
 use super::throttle::ThrottleRefusal;
 use crate::clock;
+use crate::limits::ACCEPT_PAUSE;
 use crate::model::source::Source;
 use crate::ssh::Front;
 use crate::ssh::limits::{PENALTY_FAILED, REFUSAL_LINGER};
@@ -31,9 +31,8 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, config: Arc<Co
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely: the next attempt would fail at once, too.
                 warn!(%error, "cannot accept an SSH connection");
-                sleep(Duration::from_millis(100)).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

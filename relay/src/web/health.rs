@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::body::Incoming;
@@ -25,6 +24,7 @@ use super::limits::{
     HEALTH_TIMEOUT, MAX_HEALTH_CONNECTIONS, MAX_HEALTH_FIELDS, MAX_HEALTH_REQUEST,
 };
 use crate::audit::Audit;
+use crate::limits::ACCEPT_PAUSE;
 use crate::store::Store;
 
 /// The readiness of the relay to take logins. Cloning it is cheap and shares it.
@@ -100,9 +100,8 @@ async fn run(listener: TcpListener, readiness: Readiness) {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely: the next attempt would fail at once, too.
                 warn!(%error, "cannot accept a health check");
-                sleep(Duration::from_millis(100)).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

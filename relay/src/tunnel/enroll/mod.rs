@@ -31,16 +31,8 @@ pub(crate) async fn join(
     tunnels: &Arc<Tunnels>,
     mut caller: DialingDevice,
 ) -> Result<(), ControlError> {
-    caller
-        .send
-        .send(&RelayMessage::Identity(tunnels.cluster.roster()))
-        .await?;
-    let enrol = match timeout(ENROL_TIMEOUT, caller.receive.next()).await {
-        Ok(Ok(AgentMessage::Enrol(enrol))) => enrol,
-        Ok(Ok(_)) => return Err(ControlViolation::NotEnrol.into()),
-        // It went away: most likely because we are not of the cluster that its token names.
-        Ok(Err(error)) => return Err(error),
-        Err(_) => return Err(ControlError::Protocol("no Enrol in time")),
+    let AgentMessage::Enrol(enrol) = identify(tunnels, &mut caller).await? else {
+        return Err(ControlViolation::NotEnrol.into());
     };
     if enrol.labels.len() > MAX_LABELS {
         refuse(
@@ -68,6 +60,18 @@ pub(crate) async fn join(
         Err(error) => refuse_join(tunnels, caller, &error).await,
     }
     Ok(())
+}
+
+/// Says which cluster this relay is of, and returns what it hears then.
+async fn identify(
+    tunnels: &Tunnels,
+    caller: &mut DialingDevice,
+) -> Result<AgentMessage, ControlError> {
+    let identity = RelayMessage::Identity(tunnels.cluster.roster());
+    caller.send.send(&identity).await?;
+    // Most that go away here do because this relay is not of the cluster that their token names.
+    let heard = timeout(ENROL_TIMEOUT, caller.receive.next()).await;
+    heard.unwrap_or(Err(ControlError::Protocol("no enrolment in time")))
 }
 
 /// Refuses who wants to join, and notes it.

@@ -8,7 +8,7 @@ use holdfast_protocol::wire::{AgentMessage, EnrolRelay, Refusal, RelayGrant, Rel
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::refuse_join;
+use super::{identify, refuse_join};
 use crate::audit::{Event, EventKind};
 use crate::clock::Timestamp;
 use crate::store::{Durability, EnrolError, MemberId};
@@ -24,15 +24,8 @@ pub(crate) async fn join_relay(
     tunnels: &Arc<Tunnels>,
     mut caller: DialingDevice,
 ) -> Result<(), ControlError> {
-    caller
-        .send
-        .send(&RelayMessage::Identity(tunnels.cluster.roster()))
-        .await?;
-    let enrol = match timeout(ENROL_TIMEOUT, caller.receive.next()).await {
-        Ok(Ok(AgentMessage::EnrolRelay(enrol))) => enrol,
-        Ok(Ok(_)) => return Err(ControlViolation::NotEnrol.into()),
-        Ok(Err(error)) => return Err(error),
-        Err(_) => return Err(ControlError::Protocol("no EnrolRelay in time")),
+    let AgentMessage::EnrolRelay(enrol) = identify(tunnels, &mut caller).await? else {
+        return Err(ControlViolation::NotEnrol.into());
     };
     let public = &enrol.public;
     if !is_address(public) && !is_address(&format!("{public}:1")) {
