@@ -57,6 +57,11 @@ pub(crate) enum EnrolError {
     /// A device joins with it, and no relay.
     #[error("token {0} lets devices join: a relay joins with one of `relay token create --relay`")]
     TokenForDevices(String),
+    /// The relay has served since it joined, so it has the keys.
+    #[error(
+        "relay {0} has joined, and has served: its keys are in its state folder, and are not given a second time"
+    )]
+    RelayHasServed(String),
     /// Another device has the name, or it is the identifier of one.
     #[error(
         "name \"{name}\" is taken by device {holder}: choose another with --name, or revoke the old one"
@@ -96,6 +101,7 @@ impl EnrolError {
             Self::TooManyLabels(_)
             | Self::TokenForRelays(_)
             | Self::TokenForDevices(_)
+            | Self::RelayHasServed(_)
             | Self::Store(StoreError::ClusterFull | StoreError::MemberLeft(_)) => {
                 Refusal::Protocol(self.to_string())
             }
@@ -151,8 +157,9 @@ impl Tx {
         Ok(device.ok_or(StoreError::Corrupt("a new device"))?)
     }
 
-    /// Makes a relay a member, and uses its token once. A key that is a member's already gets its membership back, and
-    /// uses nothing. Returns the identifier and the name.
+    /// Makes a relay a member, and uses its token once. A relay whose joining was cut short may ask again with a token that
+    /// is valid but for its uses; one that has served since may not: what it gets is worth more than its tunnel key. Returns
+    /// the identifier and the name.
     ///
     /// # Errors
     /// [`EnrolError`]; nothing was changed then.
@@ -168,11 +175,18 @@ impl Tx {
             .iter()
             .find(|member| member.tunnel_key == tunnel_key);
         if let Some(known) = known {
-            self.unchanged();
-            return match known.state {
-                MemberState::Removed => Err(StoreError::MemberLeft(known.name.clone()).into()),
-                _ => Ok((known.id, known.name.clone())),
-            };
+            let name = known.name.clone();
+            if known.state == MemberState::Removed {
+                return Err(StoreError::MemberLeft(name).into());
+            }
+            if known.tunnel_address.is_some() {
+                return Err(EnrolError::RelayHasServed(name));
+            }
+            // It gets the keys again, which the audit log has to say.
+            let token = valid_token(self, secret, TokenPurpose::Relay, now).await?;
+            self.fact("token", token.id);
+            self.fact("member", name.as_str());
+            return Ok((known.id, name));
         }
         use_token(self, secret, TokenPurpose::Relay, now).await?;
         let id = MemberId(random_bytes().map_err(|_| StoreError::Random)?);
@@ -192,6 +206,13 @@ enum TokenPurpose {
     Relay,
 }
 
+/// A token that is known, for what joins, and in time. It may be used up.
+struct ValidToken {
+    id: String,
+    uses_left: i64,
+    labels: String,
+}
+
 /// Uses a token once. Gives its identifier, and the labels of who joins with it.
 async fn use_token(
     tx: &mut Tx,
@@ -199,6 +220,23 @@ async fn use_token(
     joins: TokenPurpose,
     now: Timestamp,
 ) -> Result<(String, Labels), EnrolError> {
+    let token = valid_token(tx, secret, joins, now).await?;
+    if token.uses_left <= 0 {
+        return Err(EnrolError::TokenUsedUp);
+    }
+    tx.fact("token", token.id.as_str());
+    let used = sql::query(USE).bind(&token.id);
+    used.execute(&mut *tx.connection().await?).await?;
+    let labels = labels::from_column(&token.labels)?;
+    Ok((token.id, labels))
+}
+
+async fn valid_token(
+    tx: &mut Tx,
+    secret: &TokenSecret,
+    joins: TokenPurpose,
+    now: Timestamp,
+) -> Result<ValidToken, EnrolError> {
     let hash = sha256(&secret.0);
     let token = sql::query_as(TOKEN).bind(hash.as_slice());
     let token: Option<(String, i64, i64, String, bool)> =
@@ -214,13 +252,11 @@ async fn use_token(
         let ago = now.since(expires);
         return Err(EnrolError::TokenExpired { ago });
     }
-    if uses_left <= 0 {
-        return Err(EnrolError::TokenUsedUp);
-    }
-    tx.fact("token", id.as_str());
-    let used = sql::query(USE).bind(&id);
-    used.execute(&mut *tx.connection().await?).await?;
-    Ok((id, labels::from_column(&labels)?))
+    Ok(ValidToken {
+        id,
+        uses_left,
+        labels,
+    })
 }
 
 /// Returns a new identifier, and the name that was asked for or one made of the identifier.

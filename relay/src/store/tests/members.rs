@@ -238,7 +238,49 @@ async fn a_device_is_located_at_the_member_that_has_its_newest_tunnel(on: Backen
     assert_eq!(locate(device.id).await, None);
 }
 
+/// Covers the key of a member that asks a second time: what it gets are the cluster's keys, so its own key alone is not
+/// enough.
+async fn a_relay_gets_the_keys_again_only_before_it_has_served(on: Backend) {
+    let bed = Fixture::new(on).await;
+    serve(&bed, &serving(MemberId::FIRST, "a.example.com"))
+        .await
+        .unwrap();
+    let devices = bed.token(1, &[]).await;
+    let relays = NewToken {
+        for_relay: true,
+        uses: 1,
+        ttl: HOUR,
+        labels: Labels::new(),
+    };
+    let create = async |tx: &mut Tx| tx.create_token(relays, T0).await;
+    let relays = bed.store.change(create).await.unwrap().1;
+    let key = serving(SECOND, "b").tunnel_key;
+    let join = async |secret: &TokenSecret, now| {
+        let join = async |tx: &mut Tx| tx.enrol_relay(secret, key, "b.example.com", now).await;
+        bed.store.change(join).await
+    };
+    let (id, name) = join(&relays, T0).await.unwrap();
+    assert_eq!(name, "b.example.com");
+    // Cut short: with the same token, although it is used up, and with no other and no later.
+    assert_eq!(join(&relays, T0).await.unwrap().0, id);
+    let unknown = join(&TokenSecret([9; 20]), T0).await.unwrap_err();
+    assert!(matches!(unknown, EnrolError::TokenUnknown), "{unknown}");
+    let other = join(&devices, T0).await.unwrap_err();
+    assert!(matches!(other, EnrolError::TokenForDevices(_)), "{other}");
+    let late = join(&relays, T0.after(HOUR)).await.unwrap_err();
+    assert!(matches!(late, EnrolError::TokenExpired { .. }), "{late}");
+
+    let second = ServingMember {
+        tunnel_key: key,
+        ..serving(id, "b.example.com")
+    };
+    serve(&bed, &second).await.unwrap();
+    let again = join(&relays, T0).await.unwrap_err();
+    assert!(matches!(again, EnrolError::RelayHasServed(_)), "{again}");
+}
+
 on_both!(
+    a_relay_gets_the_keys_again_only_before_it_has_served,
     members_have_own_names_and_serve_until_they_leave,
     a_run_ends_earlier_runs_of_its_own_member_only,
     a_run_that_is_dead_is_ended_and_stays_dead,
