@@ -39,6 +39,7 @@ use crate::ssh::server;
 use crate::ssh::stream::balancer::Balancers;
 use crate::ssh::{Front, algorithms};
 use crate::state::{HOST_KEY_ALIAS, State};
+use crate::store::cluster::members::present;
 use crate::store::{Durability, RelayId, ServingMember, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
@@ -241,7 +242,14 @@ async fn start(
     tx.meta_set(meta::PUBLIC_TUNNEL, &public).await?;
     tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
     let health = health.map(|health| health.to_string()).unwrap_or_default();
-    tx.meta_set(meta::BOUND_HEALTH, &health).await?;
+    let audit_file = config.audit.output.as_ref().map_or("", |_| "yes");
+    for (fact, value) in [
+        (meta::BOUND_HEALTH, health.as_str()),
+        (meta::AUDIT_FILE, audit_file),
+    ] {
+        tx.meta_set(&meta::of_member(fact, state.member), value)
+            .await?;
+    }
     tx.commit().await?;
     let audit = Audit::open(store.clone(), Some(name), config.audit.when_unwritable);
     audit.note(Event::new(EventKind::RelayStarted)).await;
@@ -304,7 +312,7 @@ async fn start(
 /// Refuses a configuration that does not fit a cluster of several relays.
 async fn check_cluster(config: &Config, store: &Store) -> anyhow::Result<()> {
     let members = store.members().await?;
-    if members.iter().filter(|member| member.is_present()).count() < 2 {
+    if present(&members).count() < 2 {
         return Ok(());
     }
     let place = &config.recordings.place;

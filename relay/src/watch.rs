@@ -181,9 +181,11 @@ async fn flush_facts(
     }
     if flushed.audit_fault.as_ref() != Some(&audit_fault) {
         let Fault { found, remedy } = audit_fault.clone().unwrap_or_default();
-        tx.meta_set(meta::AUDIT_FAULT, &found).await?;
         let remedy = remedy.unwrap_or_default();
-        tx.meta_set(meta::AUDIT_REMEDY, &remedy).await?;
+        for (fact, text) in [(meta::AUDIT_FAULT, found), (meta::AUDIT_REMEDY, remedy)] {
+            let fact = meta::of_member(fact, sessions.tunnels.member);
+            tx.meta_set(&fact, &text).await?;
+        }
     }
     tx.heard(&heard).await?;
     tx.commit().await?;

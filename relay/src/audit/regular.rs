@@ -204,6 +204,9 @@ async fn remove_some(
         Some(_) => store.audit_written().await?.unwrap_or(0),
         None => i64::MAX,
     };
+    // What one removes is gone for the files of all.
+    let others = store.audit_written_by_others().await?;
+    let up_to = others.map_or(up_to, |others| others.min(up_to));
     let mut tx = store.begin(Durability::Disk).await?;
     let removed = tx
         .remove_old_audit(before, up_to, AUDIT_REMOVAL_ROWS)

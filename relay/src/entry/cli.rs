@@ -31,7 +31,7 @@ use crate::recording::archive::Archive;
 use crate::recording::objects::Objects;
 use crate::recording::objects::backend::StorageBackend;
 use crate::state::{DatabaseUrl, KeyFingerprint, State};
-use crate::store::{AuditEntry, Durability, Store};
+use crate::store::{AuditEntry, Durability, Store, StoreError};
 use crate::web::health;
 use crate::{log, serve};
 
@@ -280,7 +280,12 @@ fn run_admin(dir: &Path, command: AnyCommand, ssh: &SshArgs) -> anyhow::Result<u
         if let Err(error) = store.check_keys(&state.key_fingerprints()).await {
             return unopened(&command, error.fault());
         }
-        let relay = store.member_name(state.member).await?;
+        let relay = match store.member(state.member).await? {
+            Some(left) if !left.is_present() => {
+                return unopened(&command, StoreError::MemberLeft(left.name).fault());
+            }
+            member => member.map(|member| member.name),
+        };
         let place = StorageBackend::remembered(&store).await;
         let objects = Objects::open_or_unavailable(state.recordings(), place);
         let context = Context {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::{DeviceId, Login, UserName};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::role::RoleName;
 use crate::clock::Timestamp;
@@ -148,9 +148,21 @@ impl LockTarget {
 pub(crate) fn network(text: &str) -> Option<IpNet> {
     let address = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
     match text.parse::<IpNet>() {
-        Ok(net) => Some(net.trunc()),
+        Ok(net) => Some(unmapped(net.trunc())),
         Err(_) => address(text).map(IpNet::from),
     }
+}
+
+/// Returns a network of IPv4-mapped IPv6 addresses as the one of IPv4 that it is: addresses are compared so.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(six) = net else {
+        return net;
+    };
+    let four = six.network().to_ipv4_mapped();
+    let length = six.prefix_len().checked_sub(96);
+    let four = four.zip(length);
+    let four = four.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    four.map_or(net, IpNet::V4)
 }
 
 /// Returns what a network should be written as, if the text has bits beyond its prefix: a slip of the pen that may mean
@@ -245,6 +257,8 @@ mod tests {
             (LockTarget::Device(DeviceId([2; 16])), false, false),
             (address("203.0.113.7"), true, true),
             (address("203.0.113.0/24"), true, true),
+            (address("::ffff:203.0.113.0/120"), true, true),
+            (address("::ffff:203.0.114.0/120"), false, false),
             (address("203.0.113.99/24"), true, true),
             (address("::ffff:203.0.113.7"), true, true),
             (address("203.0.113.8"), false, false),

@@ -63,6 +63,13 @@ pub(crate) enum StoreError {
     NotMember,
     /// The relay of this name has left the cluster.
     MemberLeft(String),
+    /// Another member serves at the address.
+    AddressTaken {
+        /// The `host:port`.
+        address: String,
+        /// The name of that member.
+        other: String,
+    },
     /// The cluster has as many members as it may.
     ClusterFull,
     /// This run of the relay was declared dead, or has stopped.
@@ -159,6 +166,10 @@ impl StoreError {
             Self::MemberLeft(name) => Fault::with_remedy(
                 format!("{name} has left the cluster"),
                 "join it again with `relay cluster join`, in an empty state folder",
+            ),
+            Self::AddressTaken { address, other } => Fault::with_remedy(
+                format!("devices reach another relay of the cluster, {other}, at {address}"),
+                "give each relay a `--public` of its own, which leads to it alone",
             ),
             Self::ClusterFull => Fault::with_remedy(
                 format!("the cluster has {MAX_MEMBERS} relays, which is the maximum"),

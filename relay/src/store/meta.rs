@@ -5,7 +5,7 @@ use crate::store::backend::connection::StoreConnection;
 use crate::store::backend::sql;
 use holdfast_protocol::ids::{ClusterFingerprint, PublicKey};
 
-use super::{Store, StoreError, Tx};
+use super::{MemberId, Store, StoreError, Tx};
 
 /// The `host:port` that devices dial; written by a relay when it starts to serve.
 pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
@@ -14,15 +14,19 @@ pub(crate) const PUBLIC_TUNNEL: &str = "public_tunnel";
 pub(crate) const ROSTER: &str = "roster";
 /// The `host:port` that operators dial.
 pub(crate) const PUBLIC_SSH: &str = "public_ssh";
-/// The `ip:port` of the relay's health checks, empty without any; written by a relay when it starts to serve.
+/// The `ip:port` of a relay's health checks, empty without any; written by a relay when it starts to serve. One
+/// [`of_member`].
 pub(crate) const BOUND_HEALTH: &str = "bound_health";
 /// The key of the recordings' storage, as JSON without anything secret; written by a relay when it starts.
 pub(crate) const RECORDINGS: &str = "recordings";
 /// The key of the recordings' bounds, as JSON; written by a relay when it starts.
 pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
-/// The reason why the serving relay cannot write the audit log; empty if it can.
+/// Not empty if a relay writes the audit log to a file, too; written by a relay when it starts to serve. One
+/// [`of_member`].
+pub(crate) const AUDIT_FILE: &str = "audit_file";
+/// The reason why a serving relay cannot write the audit log; empty if it can. One [`of_member`].
 pub(crate) const AUDIT_FAULT: &str = "audit_fault";
-/// The remedy for that, if it names one.
+/// The remedy for that, if it names one. One [`of_member`].
 pub(crate) const AUDIT_REMEDY: &str = "audit_remedy";
 /// The name of the cluster's key among the fingerprints.
 const CLUSTER_KEY: &str = "cluster.key";
@@ -35,6 +39,16 @@ const BUMP: &str = "INSERT INTO meta (key, value) VALUES ($1, '1')
 const VERSIONS: &str = "SELECT key, CAST(value AS BIGINT) FROM meta
     WHERE key IN ('access_version', 'people_version', 'revocations_version')";
 const ACCESS_VERSION: &str = "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'access_version'";
+
+/// Returns the name of a fact that each member has of its own. That of the first one is as it was before there were
+/// others.
+#[must_use]
+pub(crate) fn of_member(key: &str, member: MemberId) -> String {
+    match member {
+        MemberId::FIRST => key.to_owned(),
+        member => format!("{key}@{member}"),
+    }
+}
 
 impl Store {
     /// Returns whether it is the database of the cluster with this fingerprint.

@@ -12,7 +12,7 @@ use crate::commands::{Context, Failure, json};
 use crate::config::PublicHost;
 use crate::recording::limits::EXPECT_WITHIN;
 use crate::state::DatabaseUrl;
-use crate::store::cluster::members::{Member, MemberState};
+use crate::store::cluster::members::{Member, MemberState, present};
 use crate::store::cluster::runs::MemberRun;
 
 /// The relays of the cluster: join, list, leave
@@ -41,6 +41,9 @@ enum ClusterCommand {
     Leave {
         /// As `cluster ls` prints it
         name: String,
+        /// Also if no other relay runs, so that its devices have nowhere to go
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -91,7 +94,7 @@ impl Command for Args {
 
     fn event(&self) -> Option<Event> {
         match &self.command {
-            ClusterCommand::Leave { name } => {
+            ClusterCommand::Leave { name, .. } => {
                 Some(Event::new(EventKind::RelayLeft).with("member", name.as_str()))
             }
             ClusterCommand::Join(_) | ClusterCommand::Ls => None,
@@ -106,7 +109,9 @@ impl Command for Args {
         let context = call.context;
         match self.command {
             ClusterCommand::Ls => list(self.json, context).await.map(Done::from),
-            ClusterCommand::Leave { name } => leave(&name, context).await.map(Done::from),
+            ClusterCommand::Leave { name, force } => {
+                leave(&name, force, context).await.map(Done::from)
+            }
             ClusterCommand::Join(_) => Err(Failure::new(
                 "a relay joins on its own machine: run `relay cluster join` there",
             )),
@@ -189,22 +194,30 @@ fn seconds(micros: i64) -> f64 {
     micros as f64 / 1_000_000.0
 }
 
-async fn leave(name: &str, context: &Context) -> Result<String, Failure> {
+async fn leave(name: &str, force: bool, context: &Context) -> Result<String, Failure> {
+    let runs = context.store.member_runs().await?;
     let mut tx = context.begin().await?;
     let members = tx.members().await?;
-    let present = || members.iter().filter(|member| member.is_present());
-    let Some(member) = present().find(|member| member.name == name) else {
+    let Some(member) = present(&members).find(|member| member.name == name) else {
         return Err(Failure(format!(
             "no relay \"{}\" in the cluster: see `relay cluster ls`",
             holdfast_protocol::escape::Escaped(name)
         )));
     };
-    if present().count() == 1 {
+    if present(&members).count() == 1 {
         return Err(Failure(format!(
             "{name} is the only relay of the cluster: stop it instead"
         )));
     }
     let now = Timestamp::now();
+    let runs_now = |member: &Member| runs.get(&member.id).is_some_and(|run| run.lives(now));
+    let mut others = present(&members).filter(|other| other.id != member.id);
+    if !force && !others.any(runs_now) {
+        return Err(Failure(format!(
+            "no other relay of the cluster runs, and the devices of {name} know no other until they have had a tunnel \
+             while it does: start another first, or give --force"
+        )));
+    }
     tx.remove_member(member.id, now).await?;
     // Its recordings end as those of a run that was killed do.
     tx.recordings_of_ended_runs_over(now, now.after(EXPECT_WITHIN))

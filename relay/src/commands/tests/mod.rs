@@ -23,6 +23,7 @@ use crate::store::{self, Store};
 use crate::store::{Device, Enrolment, Labels, MemberId, NewToken, RelayId, TunnelFacts, User};
 
 mod authorities;
+mod cluster;
 mod console;
 mod control;
 mod fleet;

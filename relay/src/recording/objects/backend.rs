@@ -101,7 +101,7 @@ impl StorageBackend {
     pub(crate) fn why_alone(&self, store: &Store) -> Option<&'static str> {
         if !store.is_shared() {
             return Some(
-                "this relay's database is a file, and a cluster needs PostgreSQL: see `relay serve --database`",
+                "this relay's database is a file, and a cluster needs PostgreSQL: see `relay migrate`",
             );
         }
         match self {

@@ -1,6 +1,7 @@
 //! The audit log's rows: read in pages, and removed only when they are old.
 
 use super::entry::{AuditEntry, AuditKey, append};
+use super::meta::{AUDIT_FILE, of_member};
 use super::{Durability, MemberId, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::store::backend::sql::{self, Statement};
@@ -142,7 +143,29 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn audit_written(&self) -> Result<Option<i64>, StoreError> {
-        let written = self.meta_get(&written_by(self.member)).await?;
+        self.audit_written_by(self.member).await
+    }
+
+    /// Returns the last entry that the files of all other members hold which have one; `None` if none of them has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn audit_written_by_others(&self) -> Result<Option<i64>, StoreError> {
+        let members = self.members().await?.into_iter();
+        let others = members.filter(|other| other.is_present() && other.id != self.member);
+        let mut least = None;
+        for other in others {
+            let file = self.meta_get(&of_member(AUDIT_FILE, other.id)).await?;
+            if file.is_some_and(|file| !file.is_empty()) {
+                let written = self.audit_written_by(other.id).await?.unwrap_or(0);
+                least = Some(least.map_or(written, |least: i64| least.min(written)));
+            }
+        }
+        Ok(least)
+    }
+
+    async fn audit_written_by(&self, member: MemberId) -> Result<Option<i64>, StoreError> {
+        let written = self.meta_get(&of_member(WRITTEN, member)).await?;
         let number = |text: String| text.parse().map_err(|_| StoreError::Corrupt(WRITTEN));
         written.map(number).transpose()
     }
@@ -153,7 +176,7 @@ impl Store {
     /// [`StoreError`].
     pub(crate) async fn set_audit_written(&self, id: i64) -> Result<(), StoreError> {
         let mut tx = self.begin(Durability::Process).await?;
-        let key = written_by(self.member);
+        let key = of_member(WRITTEN, self.member);
         tx.meta_set(&key, &id.to_string()).await?;
         tx.commit().await
     }
@@ -207,15 +230,6 @@ impl Tx {
             ids: (low, high),
             times: (Timestamp(earliest), Timestamp(latest)),
         }))
-    }
-}
-
-/// Returns the name of the fact how far a member's file is. The first one's has the name that it had before there were
-/// others.
-fn written_by(member: MemberId) -> String {
-    match member {
-        MemberId::FIRST => WRITTEN.to_owned(),
-        member => format!("{WRITTEN}@{member}"),
     }
 }
 

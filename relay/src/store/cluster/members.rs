@@ -31,6 +31,7 @@ const INSERT: &str = "INSERT INTO members (id, name, tunnel_key, public, added)
 const SERVES: &str = "UPDATE members SET name = $2, tunnel_key = $3, tunnel_address = $4,
         ssh_address = $5, bound_ssh = $6, state = 'active' WHERE id = $1";
 const LAST_RUNS: &str = "SELECT id FROM relays WHERE member = $1 AND stopped IS NULL";
+const PUBLIC: &str = "UPDATE members SET public = $2 WHERE id = $1";
 const STATE: &str = "UPDATE members SET state = $2 WHERE id = $1 AND state <> 'removed'";
 // A run lives until it is noted that it ended: a heartbeat that is late, as all are where the store was away, ends none.
 const LOCATE: &str = "SELECT t.relay, t.generation, m.id, m.name, m.tunnel_key, m.tunnel_address
@@ -134,14 +135,6 @@ pub(crate) struct ServingMember {
 }
 
 impl Store {
-    /// Returns the name of a member, if it is one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn member_name(&self, id: MemberId) -> Result<Option<String>, StoreError> {
-        Ok(self.member(id).await?.map(|member| member.name))
-    }
-
     /// Returns the `host:port` at which devices dial a member; that of the relay which served last, if it never has.
     ///
     /// # Errors
@@ -257,7 +250,7 @@ impl Tx {
     /// alone follows its address.
     ///
     /// # Errors
-    /// [`StoreError::NotMember`]; [`StoreError::MemberLeft`].
+    /// [`StoreError::NotMember`]; [`StoreError::MemberLeft`]; [`StoreError::AddressTaken`].
     pub(crate) async fn member_serves(
         &mut self,
         serving: &ServingMember,
@@ -278,6 +271,15 @@ impl Tx {
             Some(_) if present(&members).count() == 1 => host.to_owned(),
             Some(known) => known.name.clone(),
         };
+        let same = |other: &&Member| {
+            other.id != *id && other.tunnel_address.as_ref() == Some(&serving.tunnel_address)
+        };
+        if let Some(other) = present(&members).find(same) {
+            return Err(StoreError::AddressTaken {
+                address: serving.tunnel_address.clone(),
+                other: other.name.clone(),
+            });
+        }
         let serves = sql::query(SERVES).bind(id.0.as_slice()).bind(&name);
         serves
             .bind(tunnel_key.0.as_slice())
@@ -318,6 +320,17 @@ impl Tx {
         Ok(true)
     }
 
+    /// Notes what the administrator of a relay that joins calls it now.
+    pub(in crate::store) async fn set_member_public(
+        &mut self,
+        id: MemberId,
+        public: &str,
+    ) -> Result<(), StoreError> {
+        let set = sql::query(PUBLIC).bind(id.0.as_slice()).bind(public);
+        set.execute(&mut *self.connection().await?).await?;
+        Ok(())
+    }
+
     /// Notes a new state of a member that has not left; says whether there is one.
     ///
     /// # Errors
@@ -334,7 +347,7 @@ impl Tx {
 }
 
 /// Returns those that have not left.
-fn present(members: &[Member]) -> impl Iterator<Item = &Member> {
+pub(crate) fn present(members: &[Member]) -> impl Iterator<Item = &Member> {
     members.iter().filter(|member| member.is_present())
 }
 

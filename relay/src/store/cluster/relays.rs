@@ -50,7 +50,7 @@ const BEHIND: &str = "SELECT COUNT(*) FROM relays
     WHERE stopped IS NULL AND heartbeat BETWEEN $2 AND $3 AND seen < $1";
 
 const LIVING: &str = "SELECT EXISTS (SELECT 1 FROM relays
-    WHERE stopped IS NULL AND heartbeat BETWEEN $1 AND $2)";
+    WHERE member = $3 AND stopped IS NULL AND heartbeat BETWEEN $1 AND $2)";
 
 const NOTE_REFUSALS: &str = "UPDATE relays
     SET refused_connections = $2, refused_sessions = $3, refused_channels = $4 WHERE id = $1";
@@ -79,14 +79,19 @@ impl Store {
         Ok([connections, sessions, channels])
     }
 
-    /// Checks whether a relay serves on this store, as far as its heartbeats tell.
+    /// Checks whether a member serves, as far as its heartbeats tell.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) async fn relay_serves(&self, now: Timestamp) -> Result<bool, StoreError> {
+    pub(crate) async fn relay_serves(
+        &self,
+        member: MemberId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let living = sql::query_scalar(LIVING)
             .bind(now.before(RELAY_HEARTBEAT_STALE).0)
-            .bind(now.after(RELAY_HEARTBEAT_STALE).0);
+            .bind(now.after(RELAY_HEARTBEAT_STALE).0)
+            .bind(member.0.as_slice());
         living.fetch_one(self.reads()).await
     }
 

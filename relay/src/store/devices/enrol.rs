@@ -186,6 +186,7 @@ impl Tx {
             let token = valid_token(self, secret, TokenPurpose::Relay, now).await?;
             self.fact("token", token.id);
             self.fact("member", name.as_str());
+            self.set_member_public(known.id, public).await?;
             return Ok((known.id, name));
         }
         use_token(self, secret, TokenPurpose::Relay, now).await?;

@@ -91,6 +91,25 @@ async fn members_have_own_names_and_serve_until_they_leave(on: Backend) {
     assert!(matches!(full, Err(StoreError::ClusterFull)));
 }
 
+async fn no_two_members_have_one_address_for_devices(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let mut first = serving(MemberId::FIRST, "a.example.com");
+    serve(&bed, &first).await.unwrap();
+    add(&bed, SECOND, "b").await.unwrap();
+    let mut second = serving(SECOND, "b");
+    second.tunnel_address.clone_from(&first.tunnel_address);
+    let taken = serve(&bed, &second).await.unwrap_err();
+    let expected =
+        "devices reach another relay of the cluster, a.example.com, at a.example.com:4433";
+    assert!(matches!(&taken, StoreError::AddressTaken { .. }));
+    assert_eq!(taken.fault().found, expected);
+    // One name for operators, of a balancer, is no matter; and the address is free once the other has moved.
+    second.ssh_address.clone_from(&first.ssh_address);
+    first.tunnel_address = "c.example.com:4433".to_owned();
+    serve(&bed, &first).await.unwrap();
+    serve(&bed, &second).await.unwrap();
+}
+
 async fn a_run_ends_earlier_runs_of_its_own_member_only(on: Backend) {
     let bed = Fixture::new(on).await;
     let (first, second) = (bed.run(MemberId::FIRST).await, bed.run(SECOND).await);
@@ -122,6 +141,36 @@ async fn a_run_ends_earlier_runs_of_its_own_member_only(on: Backend) {
     };
     bed.store.change(id).await.unwrap();
     assert_eq!((left(MemberId::FIRST).await, left(SECOND).await), (0, 1));
+}
+
+async fn facts_of_one_member_say_nothing_of_another(on: Backend) {
+    let bed = Fixture::new(on).await;
+    bed.run(SECOND).await;
+    let serves = async |member| bed.store.relay_serves(member, at(1)).await.unwrap();
+    assert!(serves(SECOND).await);
+    assert!(!serves(MemberId::FIRST).await);
+}
+
+async fn the_files_of_all_members_bound_what_is_removed(on: Backend) {
+    let bed = Fixture::new(on).await;
+    serve(&bed, &serving(MemberId::FIRST, "a")).await.unwrap();
+    add(&bed, SECOND, "b").await.unwrap();
+    let others = async || bed.store.audit_written_by_others().await.unwrap();
+    let note = async |fact: &str, value: &str| {
+        let fact = meta::of_member(fact, SECOND);
+        let set = async |tx: &mut Tx| tx.meta_set(&fact, value).await;
+        bed.store.change(set).await.unwrap();
+    };
+    // Who writes no file has nothing to wait for.
+    assert_eq!(others().await, None);
+    note(meta::AUDIT_FILE, "yes").await;
+    assert_eq!(others().await, Some(0));
+    note("audit_written", "7").await;
+    bed.store.set_audit_written(3).await.unwrap();
+    assert_eq!(others().await, Some(7));
+    let leave = async |tx: &mut Tx| tx.set_member_state(SECOND, MemberState::Removed).await;
+    assert!(bed.store.change(leave).await.unwrap());
+    assert_eq!(others().await, None);
 }
 
 async fn a_run_that_is_dead_is_ended_and_stays_dead(on: Backend) {
@@ -282,6 +331,9 @@ async fn a_relay_gets_the_keys_again_only_before_it_has_served(on: Backend) {
 on_both!(
     a_relay_gets_the_keys_again_only_before_it_has_served,
     members_have_own_names_and_serve_until_they_leave,
+    no_two_members_have_one_address_for_devices,
+    facts_of_one_member_say_nothing_of_another,
+    the_files_of_all_members_bound_what_is_removed,
     a_run_ends_earlier_runs_of_its_own_member_only,
     a_run_that_is_dead_is_ended_and_stays_dead,
     a_device_is_located_at_the_member_that_has_its_newest_tunnel,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::commands::{Caller, Context, Failure, json};
 use crate::identity::keys;
 use crate::state::State;
+use crate::store::cluster::members::present;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -72,6 +73,12 @@ pub(crate) async fn run(
         if matches!(caller, Caller::User(_)) {
             return Err(Failure::new(
                 "the host key is replaced on the relay's machine: `relay ca host-key rotate`",
+            ));
+        }
+        if present(&context.store.members().await?).count() > 1 {
+            return Err(Failure::new(
+                "all relays of a cluster show one host key, and each has it in its own state folder: it can be replaced \
+                 only while there is one relay (see `relay cluster ls`)",
             ));
         }
         if let Some(served) = &state.ssh_host_served {

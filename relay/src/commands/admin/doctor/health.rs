@@ -11,13 +11,14 @@ use tokio::time::timeout;
 
 use super::Finding;
 use crate::commands::limits::HEALTH_ANSWER;
-use crate::store::{Store, StoreError, meta};
+use crate::store::{MemberId, Store, StoreError, meta};
 
 const CHECK: &str = "health";
 
 /// Asks the serving relay as a load balancer would, if its configuration has health checks.
-pub(crate) async fn check(store: &Store) -> Result<Option<Finding>, StoreError> {
-    let address = store.meta_get(meta::BOUND_HEALTH).await?;
+pub(crate) async fn check(store: &Store, member: MemberId) -> Result<Option<Finding>, StoreError> {
+    let bound = meta::of_member(meta::BOUND_HEALTH, member);
+    let address = store.meta_get(&bound).await?;
     let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) else {
         return Ok(None);
     };

@@ -17,7 +17,7 @@ use crate::commands::answer::table::table;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, DONE, Done, FAILED, Failure, json};
 use crate::model::invalid::Fault;
-use crate::store::{ClonePair, Device, Store, meta};
+use crate::store::{ClonePair, Device, MemberId, Store, meta};
 
 /// 2026-01-01: this program is younger.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -113,12 +113,13 @@ impl Finding {
 async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
     let mut findings = folder::check(&context.facts.folder);
     findings.extend(database(&context.store).await);
+    let member = context.facts.member;
     // Live or not is a matter of heartbeats, and those go by the clock on the wall.
-    let serves = context.store.relay_serves(Timestamp::now()).await?;
+    let serves = context.store.relay_serves(member, Timestamp::now()).await?;
     findings.push(serving(context, serves));
     if serves {
-        findings.extend(audit_log(&context.store).await?);
-        findings.extend(health::check(&context.store).await?);
+        findings.extend(audit_log(&context.store, member).await?);
+        findings.extend(health::check(&context.store, member).await?);
     }
     findings.extend(clock(context).await);
     findings.extend(access::check(&context.store).await?);
@@ -211,14 +212,15 @@ fn serving(context: &Context, serves: bool) -> Finding {
 }
 
 /// Returns whether the serving relay can write the audit log, as it noted itself.
-async fn audit_log(store: &Store) -> Result<Option<Finding>, Failure> {
-    let Some(found) = store.meta_get(meta::AUDIT_FAULT).await? else {
+async fn audit_log(store: &Store, member: MemberId) -> Result<Option<Finding>, Failure> {
+    let noted = async |fact| store.meta_get(&meta::of_member(fact, member)).await;
+    let Some(found) = noted(meta::AUDIT_FAULT).await? else {
         return Ok(None);
     };
     if found.is_empty() {
         return Ok(Some(Finding::ok("audit", "the audit log is written")));
     }
-    let remedy = store.meta_get(meta::AUDIT_REMEDY).await?;
+    let remedy = noted(meta::AUDIT_REMEDY).await?;
     let remedy = remedy.filter(|remedy| !remedy.is_empty());
     Ok(Some(audit_fault(Fault { found, remedy })))
 }
