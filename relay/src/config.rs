@@ -50,8 +50,10 @@ pub(crate) struct Config {
     pub ssh: SocketAddr,
     /// The listen address for devices (UDP). Port 0: any free one.
     pub tunnel: SocketAddr,
-    /// The public address that tokens, roster and ssh-config name.
+    /// The public address of this relay alone: tokens and the roster name it.
     pub public: Option<PublicHost>,
+    /// The address that operators dial, where it is not that of [`Self::public`]: it may lead to any relay of a cluster.
+    pub public_ssh: Option<PublicHost>,
     /// After SIGTERM, how long live sessions may go on.
     pub drain_grace: Duration,
     /// The time from accepting an SSH connection to its authentication, however chatty the peer.
@@ -145,6 +147,7 @@ impl Config {
             ssh: flags.ssh.or(file.ssh).unwrap_or(DEFAULT_SSH),
             tunnel: flags.tunnel.or(file.tunnel).unwrap_or(DEFAULT_TUNNEL),
             public: flags.public.or(file.public),
+            public_ssh: file.public_ssh,
             drain_grace: file.drain_grace.map_or(DEFAULT_DRAIN_GRACE, |text| text.0),
             login_grace: file.login_grace.map_or(LOGIN_GRACE, |text| text.0),
             penalty_exempt,
@@ -163,7 +166,11 @@ impl Config {
     /// [`ConfigError::NoPublicName`].
     pub(crate) fn public_tunnel(&self, bound: SocketAddr) -> Result<String, ConfigError> {
         let port = self.public.as_ref().and_then(|public| public.port);
-        self.public_address(bound.ip(), port.unwrap_or(bound.port()))
+        public_address(
+            self.public.as_ref(),
+            bound.ip(),
+            port.unwrap_or(bound.port()),
+        )
     }
 
     /// Returns the `host:port` that operators dial: for ssh-config. `bound` is where SSH listens.
@@ -171,34 +178,52 @@ impl Config {
     /// # Errors
     /// [`ConfigError::NoPublicName`].
     pub(crate) fn public_ssh(&self, bound: SocketAddr) -> Result<String, ConfigError> {
-        self.public_address(bound.ip(), bound.port())
+        match &self.public_ssh {
+            Some(public) => {
+                let port = public.port.unwrap_or(bound.port());
+                public_address(Some(public), bound.ip(), port)
+            }
+            None => self.own_ssh(bound),
+        }
     }
 
-    fn public_address(&self, bound: IpAddr, port: u16) -> Result<String, ConfigError> {
-        let address = match &self.public {
-            Some(public) => format!("{public}:{port}", public = HostOnly(public)),
-            None if bound.is_unspecified() => {
-                let name = rustix::system::uname()
-                    .nodename()
-                    .to_string_lossy()
-                    .into_owned();
-                format!("{name}:{port}")
-            }
-            None => SocketAddr::new(bound, port).to_string(),
-        };
-        is_address(&address)
-            .then_some(address)
-            .ok_or(ConfigError::NoPublicName)
+    /// Returns the `host:port` at which operators reach this relay and no other.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoPublicName`].
+    pub(crate) fn own_ssh(&self, bound: SocketAddr) -> Result<String, ConfigError> {
+        public_address(self.public.as_ref(), bound.ip(), bound.port())
     }
 }
 
-/// A name or address that others reach the relay by, and the tunnel's UDP port if it differs from
-/// the bound one (a router or container that maps ports).
+fn public_address(
+    public: Option<&PublicHost>,
+    bound: IpAddr,
+    port: u16,
+) -> Result<String, ConfigError> {
+    let address = match public {
+        Some(public) => format!("{public}:{port}", public = HostOnly(public)),
+        None if bound.is_unspecified() => {
+            let name = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
+            format!("{name}:{port}")
+        }
+        None => SocketAddr::new(bound, port).to_string(),
+    };
+    is_address(&address)
+        .then_some(address)
+        .ok_or(ConfigError::NoPublicName)
+}
+
+/// A name or address that others reach the relay by, and the public port if it differs from the bound one (a router or
+/// container that maps ports).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublicHost {
     /// A DNS name, or an IP address without brackets.
     pub host: String,
-    /// The tunnel's public UDP port.
+    /// The public port: of `public` the tunnel's, and of `public_ssh` that for operators.
     pub port: Option<u16>,
 }
 

@@ -187,23 +187,21 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the names by which clients know the relay. `ssh` compares names without the port, and `ssh-add -h` as they
-/// are in known_hosts: there a port other than 22 is part of the name.
+/// Returns the names by which clients know the relay: that of all operators, its own, and its address. `ssh` compares
+/// names without the port, and `ssh-add -h` as they are in known_hosts: there a port other than 22 is part of the name.
 fn own_names(config: &Config, bound: SocketAddr) -> anyhow::Result<Vec<String>> {
-    let public = config.public_ssh(bound)?;
-    let host = public.rsplit_once(':').map_or(&*public, |(host, _)| host);
-    let mut names = vec![
-        HOST_KEY_ALIAS.to_owned(),
-        host.trim_matches(['[', ']']).to_owned(),
-    ];
-    if !bound.ip().is_unspecified() {
-        names.push(bound.ip().to_string());
-    }
-    let port = bound.port();
-    if port != 22 {
-        let hosts = names.iter().skip(1);
-        let with_port: Vec<String> = hosts.map(|host| format!("[{host}]:{port}")).collect();
-        names.extend(with_port);
+    let here = (!bound.ip().is_unspecified()).then(|| bound.to_string());
+    let public = [config.public_ssh(bound)?, config.own_ssh(bound)?];
+    let mut names = vec![HOST_KEY_ALIAS.to_owned()];
+    for address in public.into_iter().chain(here) {
+        let (host, port) = address.rsplit_once(':').unwrap_or((&address, "22"));
+        let host = host.trim_matches(['[', ']']);
+        let with_port = (port != "22").then(|| format!("[{host}]:{port}"));
+        for name in [host.to_owned()].into_iter().chain(with_port) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
     }
     Ok(names)
 }

@@ -2,4 +2,5 @@
 
 mod across;
 mod members;
+mod operators;
 mod runs;

@@ -41,6 +41,8 @@ pub(super) struct ConfigFile {
     pub(super) tunnel: Option<SocketAddr>,
     #[serde(default, deserialize_with = "public_host")]
     pub(super) public: Option<PublicHost>,
+    #[serde(default, deserialize_with = "public_host")]
+    pub(super) public_ssh: Option<PublicHost>,
     pub(super) drain_grace: Option<HumanDuration>,
     #[serde(default, deserialize_with = "login_grace")]
     pub(super) login_grace: Option<HumanDuration>,

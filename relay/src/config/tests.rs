@@ -298,6 +298,7 @@ fn a_bad_file_is_one_sentence_with_the_line() {
         "ssh = \"nowhere\"",
         "drain_grace = \"soon\"",
         "public = \"a b\"",
+        "public_ssh = \"a b\"",
         "=",
     ] {
         let error = load(bad).unwrap_err();
@@ -345,6 +346,17 @@ fn public_address_precedence() {
     for v6 in ["2001:db8::1", "[2001:db8::1]"] {
         config.public = v6.parse().ok();
         assert_eq!(config.public_ssh(bound).unwrap(), "[2001:db8::1]:4500");
+    }
+    for (operators, dialled) in [
+        ("ssh.example.com", "ssh.example.com:4500"),
+        ("ssh.example.com:22", "ssh.example.com:22"),
+        ("[2001:db8::2]:22", "[2001:db8::2]:22"),
+    ] {
+        config.public_ssh = operators.parse().ok();
+        assert_eq!(config.public_ssh(bound).unwrap(), dialled);
+        // Devices dial this relay, and so do operators who want no other.
+        assert_eq!(config.public_tunnel(bound).unwrap(), "[2001:db8::1]:4500");
+        assert_eq!(config.own_ssh(bound).unwrap(), "[2001:db8::1]:4500");
     }
     for bad in ["", ":1", "a b", "a:0", "a:70000", "a:b", "[x]:1"] {
         assert!(bad.parse::<PublicHost>().is_err(), "{bad}");

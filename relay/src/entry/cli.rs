@@ -96,7 +96,7 @@ Prints one line on stdout when it serves:  ready ssh=IP:PORT tunnel=IP:PORT
 With [health]: health=IP:PORT, too.
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
-    /// Configuration in TOML: state, database, ssh, tunnel, public, drain_grace, login_grace, penalty_exempt,
+    /// Configuration in TOML: state, database, ssh, tunnel, public, public_ssh, drain_grace, login_grace, penalty_exempt,
     /// proxy_protocol, release_key, on_clone, [health] with listen, [audit] with file, when_unwritable, keep, and [recordings] with
     /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
     /// min_free
@@ -111,7 +111,7 @@ struct ServeArgs {
     /// Listen address for devices, UDP [default: 0.0.0.0:4433]
     #[arg(long, value_name = "IP:PORT", value_parser = tunnel_address)]
     tunnel: Option<SocketAddr>,
-    /// Public address in tokens, roster and ssh-config; PORT is the tunnel's, if it is mapped
+    /// Public address of this relay alone, in tokens, roster and ssh-config; PORT is the tunnel's, if it is mapped
     /// [default: the bound address, or this machine's name]
     #[arg(long, value_name = "HOST[:PORT]")]
     public: Option<PublicHost>,

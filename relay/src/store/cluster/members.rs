@@ -92,7 +92,7 @@ pub(crate) struct Member {
     pub public: Option<String>,
     /// The `host:port` that devices and the other members dial; `None`: it has never served.
     pub tunnel_address: Option<String>,
-    /// The `host:port` that operators dial.
+    /// The `host:port` that operators dial, which several members may have.
     pub ssh_address: Option<String>,
     /// The address that it listens on for operators.
     pub bound_ssh: Option<SocketAddr>,
@@ -128,7 +128,7 @@ pub(crate) struct ServingMember {
     pub tunnel_key: PublicKey,
     /// The `host:port` that devices dial.
     pub tunnel_address: String,
-    /// The `host:port` that operators dial.
+    /// The `host:port` that operators dial, which several members may have.
     pub ssh_address: String,
     /// The address that it listens on for operators.
     pub bound_ssh: SocketAddr,
