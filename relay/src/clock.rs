@@ -6,12 +6,22 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::count::Count;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 /// Returns the present moment of the clock that never goes back, which timers wait by and which a test may stop.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
+}
+
+/// Returns the time since the machine was started, by a clock that is never set, and that goes on while this process is
+/// stopped and while the machine sleeps.
+pub(crate) fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
 }
 
 /// Sleeps; for ever, if that is `None`.
@@ -138,10 +148,9 @@ impl fmt::Display for Coarse {
 }
 
 /// Returns for how long this process has asked for the time, by a clock that is never set.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn running() -> Duration {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
+    static START: OnceLock<Duration> = OnceLock::new();
+    since_boot().saturating_sub(*START.get_or_init(since_boot))
 }
 
 fn micros(duration: Duration) -> i64 {

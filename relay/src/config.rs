@@ -18,6 +18,7 @@ use thiserror::Error;
 use self::file::{ConfigFile, read_file};
 use crate::audit::AuditSettings;
 use crate::config::limits::{LOGIN_GRACE, MAX_SHOWN_VALUE};
+use crate::fence::OnStoreLoss;
 use crate::model::invalid::Invalid;
 use crate::recording::RecordingSettings;
 use crate::state::DatabaseUrl;
@@ -66,6 +67,8 @@ pub(crate) struct Config {
     pub release_key: Option<ReleaseKey>,
     /// The policy for the second of two machines that have one device's key.
     pub on_clone: OnClone,
+    /// The reaction of sessions to the loss of a store that the relay shares.
+    pub on_store_loss: OnStoreLoss,
     /// The listen address for health checks (TCP). Port 0: any free one.
     pub health: Option<SocketAddr>,
     /// The audit log.
@@ -154,6 +157,7 @@ impl Config {
             proxy_protocol,
             release_key: file.release_key,
             on_clone: file.on_clone,
+            on_store_loss: file.cluster.on_store_loss,
             health: file.health.map(|health| health.listen),
             audit: file.audit.settings(),
             recordings,

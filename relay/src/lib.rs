@@ -13,6 +13,7 @@ mod clock;
 mod commands;
 mod config;
 pub mod entry;
+mod fence;
 #[cfg(test)]
 mod figures;
 mod hex;

@@ -55,3 +55,17 @@ pub(crate) const FINAL_STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Milliseconds after which a device dials again when the relay stops, before its own jitter.
 pub(crate) const DRAIN_REDIAL: u32 = 500;
+
+/// The time for which a stored heartbeat lets bytes pass. A relay without one for 10 s counts as dead: two seconds less
+/// leave room for clocks that differ, and for what is under way.
+pub(crate) const STORE_HOLD: Duration = Duration::from_secs(8);
+
+/// The time by which a process that was not stopped is late at most when it notices that the store is lost.
+pub(crate) const STORE_LAG: Duration = Duration::from_secs(1);
+
+/// The time for which sessions wait for the store: longer than a restart of its server or a fail-over takes, and as long
+/// as an operator waits.
+pub(crate) const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The interval at which it is looked whether the store is lost, for what is said of it. Bytes are held up at once.
+pub(crate) const FENCE_LOOK: Duration = Duration::from_millis(250);

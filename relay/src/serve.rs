@@ -19,8 +19,9 @@ use tracing::{info, warn};
 
 use crate::audit::{self, Audit, Event, EventKind};
 use crate::bulk::PayloadSlots;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::config::Config;
+use crate::fence::StoreFence;
 use crate::limits::{DRAIN_REDIAL, FINAL_STATUS_TIMEOUT};
 use crate::output::print;
 use crate::recording::objects::backend::StorageBackend;
@@ -101,6 +102,7 @@ pub(crate) async fn run(
         certificates,
         &[MethodKind::PublicKey],
     );
+    bound.socket.obey(tunnels.fence.clone());
     let accepting = tokio::spawn(server::run(front.clone(), listener, ssh_config));
     let handshakes = Handshakes::default();
     let listening = tokio::spawn(listen::run(
@@ -120,9 +122,11 @@ pub(crate) async fn run(
     let publishing = tokio::spawn(publish::run(sessions.clone()));
     let keeping = tokio::spawn(recording::keep(sessions.recordings.clone()));
     let releasing = tokio::spawn(releaser.run(Arc::downgrade(&sessions.leases)));
-    health
-        .readiness
-        .serves(sessions.store.clone(), front.audit.clone());
+    health.readiness.serves(
+        sessions.store.clone(),
+        tunnels.fence.clone(),
+        front.audit.clone(),
+    );
     let checks = health.bound.map(|health| format!(" health={health}"));
     let checks = checks.unwrap_or_default();
     // It serves, whether or not the line that says so can be written.
@@ -167,6 +171,7 @@ pub(crate) async fn run(
     publishing.abort();
     releasing.abort();
     keeping.abort();
+    tunnels.fence.let_packets_go();
     for tunnel in tunnels.registry.all() {
         tunnel.close(CloseCode::Stopping, "the relay stops");
     }
@@ -234,6 +239,7 @@ async fn start(
         ssh_address: public_ssh.clone(),
         bound_ssh: ssh,
     };
+    let sent = clock::since_boot();
     let now = Timestamp::now();
     let name = tx.member_serves(&serving, now).await?;
     tx.relay_started(id, serving.id, now).await?;
@@ -249,6 +255,10 @@ async fn start(
             .await?;
     }
     tx.commit().await?;
+    let fence = match store.is_shared() {
+        true => StoreFence::new(config.on_store_loss, sent),
+        false => StoreFence::none(),
+    };
     let audit = Audit::open(store.clone(), Some(name), config.audit.when_unwritable);
     audit.note(Event::new(EventKind::RelayStarted)).await;
     let alone = config.recordings.place.why_alone(&store);
@@ -264,6 +274,7 @@ async fn start(
         relay: id,
         member: state.member,
         store: store.clone(),
+        fence,
         audit: audit.clone(),
         registry: Registry::default(),
         noted_ids,

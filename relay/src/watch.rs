@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::model::invalid::Fault;
 use crate::session::Sessions;
@@ -23,7 +23,11 @@ use crate::tunnel::registry::Tunnel;
 /// Runs until this run of the relay is over because another relay declared it dead. Returns that error.
 pub(crate) async fn run(sessions: Arc<Sessions>, front: Arc<Front>) -> StoreError {
     tokio::select! {
-        over = heartbeat::run(&sessions) => over,
+        over = heartbeat::run(&sessions) => {
+            sessions.tunnels.fence.shut();
+            over
+        }
+        never = sessions.tunnels.fence.watch() => match never {},
         never = work(&sessions, &front) => match never {},
     }
 }
@@ -70,16 +74,20 @@ async fn look(
     front: &Arc<Front>,
     seen: &mut SeenVersions,
 ) -> Result<(), StoreError> {
+    // Read first: what is read of the store behind it is new enough for the fence to open.
+    let began = clock::since_boot();
+    let fence = &sessions.tunnels.fence;
+    let awaits_fence = fence.awaits_enforcement();
     let data = sessions.store.data_version().await?;
     let is_unjudged = sessions.live.take_unjudged();
-    if data == seen.data && !is_unjudged {
+    if data == seen.data && !is_unjudged && !awaits_fence {
         return Ok(());
     }
     reload_host_keys(front, seen).await;
     sessions.peers.close_removed().await?;
     // Read before the facts: what is read after it is at least as new.
     let access = sessions.store.in_background().access_version().await?;
-    if access != seen.access || is_unjudged {
+    if access != seen.access || is_unjudged || awaits_fence {
         let judged = enforce::enforce(sessions).await;
         if is_unjudged && !matches!(judged, Ok(true)) {
             sessions.live.set_unjudged();
@@ -94,6 +102,7 @@ async fn look(
         let mut tx = sessions.store.begin(Durability::Process).await?;
         tx.relay_confirms(sessions.relay, access).await?;
         tx.commit().await?;
+        fence.enforced(began);
     }
     (seen.data, seen.access) = (data, access);
     Ok(())

@@ -98,11 +98,19 @@ fn sessions_survive_an_outage_of_the_database() {
 
     server.hang(true);
     fails_with_a_sentence(&alice, &device);
-    // Longer than the relay's heartbeat may be late.
+    // Longer than the relay's heartbeat may be late: the session is frozen, and goes on afterwards.
     std::thread::sleep(Duration::from_secs(15));
+    terminal.expect("[holdfast] the relay has lost its store (");
     terminal.send("echo han''ging\r");
-    terminal.expect("hanging");
+    std::thread::sleep(Duration::from_secs(2));
+    let shown = terminal.shown();
+    assert!(!shown.contains("hanging"), "{shown}");
     server.hang(false);
+    terminal.expect("hanging");
+    wait_until(SOON, "it says that it goes on", || {
+        let again = "[holdfast] the relay has its store again";
+        terminal.shown().contains(again)
+    });
     wait_until(SOON, "logins work again", is_back);
     terminal.send("echo af''ter; exit 3\r");
     terminal.expect("after");

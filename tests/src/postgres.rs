@@ -95,11 +95,20 @@ pub fn shared() -> &'static Server {
 impl Server {
     /// Returns the address of a database on it.
     pub fn url(&self, database: &str) -> String {
-        let socket = self.socket();
+        self.url_by(&self.socket(), database)
+    }
+
+    /// Returns the address of a database on it, by a socket of the same name in another folder.
+    pub fn url_by(&self, folder: &Path, database: &str) -> String {
         format!(
             "postgres://{USER}@localhost/{database}?host={}",
-            socket.display()
+            folder.display()
         )
+    }
+
+    /// Returns its socket.
+    pub fn socket_file(&self) -> PathBuf {
+        self.socket().join(format!(".s.PGSQL.{}", self.port()))
     }
 
     /// Runs a statement that no transaction may hold, as `CREATE DATABASE`.
@@ -133,8 +142,7 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        let socket = format!(".s.PGSQL.{}", self.port());
-        self.socket().join(socket).exists() && self.psql("SELECT 1").is_ok()
+        self.socket_file().exists() && self.psql("SELECT 1").is_ok()
     }
 
     /// Returns its port, which is a part of the socket's name as well.

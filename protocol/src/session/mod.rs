@@ -3,6 +3,7 @@
 //! on the relay. Data does not pass through them; they say what may come when, and what follows from what.
 
 mod device;
+pub mod fence;
 mod kind;
 mod relay;
 

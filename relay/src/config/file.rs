@@ -16,6 +16,7 @@ use crate::audit::{AuditSettings, SinkOutput, WhenUnwritable};
 use crate::config::limits::{
     MAX_LOGIN_GRACE, MAX_PENALTY_EXEMPT, MAX_PROXY_PROTOCOL, MIN_LOGIN_GRACE,
 };
+use crate::fence::OnStoreLoss;
 use crate::model::form::{TableOnly, size, text};
 use crate::model::invalid::Invalid;
 use crate::model::lock::{network, with_excess_bits};
@@ -54,6 +55,8 @@ pub(super) struct ConfigFile {
     pub(super) release_key: Option<ReleaseKey>,
     #[serde(default, deserialize_with = "parsed")]
     pub(super) on_clone: OnClone,
+    #[serde(default, deserialize_with = "section")]
+    pub(super) cluster: ClusterFile,
     #[serde(default, deserialize_with = "health")]
     pub(super) health: Option<HealthFile>,
     #[serde(default, deserialize_with = "section")]
@@ -135,6 +138,14 @@ impl RecordingsFile {
             place,
         })
     }
+}
+
+/// `[cluster]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table [cluster]")]
+pub(super) struct ClusterFile {
+    #[serde(default, deserialize_with = "parsed")]
+    pub(super) on_store_loss: OnStoreLoss,
 }
 
 /// `[health]`.

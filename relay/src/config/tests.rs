@@ -131,6 +131,19 @@ fn what_is_done_with_clones_is_one_of_two_words() {
 }
 
 #[test]
+fn what_the_loss_of_the_store_does_is_one_of_two_words() {
+    use crate::fence::OnStoreLoss;
+    assert_eq!(load("").unwrap().on_store_loss, OnStoreLoss::Freeze);
+    let config = load("[cluster]\non_store_loss = \"continue\"\n").unwrap();
+    assert_eq!(config.on_store_loss, OnStoreLoss::Continue);
+    let error = load("[cluster]\non_store_loss = \"end\"\n").unwrap_err();
+    assert!(
+        error.contains("expected \"freeze\" or \"continue\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_audit_log_has_a_section_of_its_own() {
     let config = load("").unwrap();
     assert_eq!(config.audit.output, None);

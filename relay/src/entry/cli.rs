@@ -97,9 +97,9 @@ With [health]: health=IP:PORT, too.
 Each flag beats the key of the same name in the configuration file (TOML).")]
 struct ServeArgs {
     /// Configuration in TOML: state, database, ssh, tunnel, public, public_ssh, drain_grace, login_grace, penalty_exempt,
-    /// proxy_protocol, release_key, on_clone, [health] with listen, [audit] with file, when_unwritable, keep, and [recordings] with
-    /// expect_within, keep, store, bucket, prefix, endpoint, region, credentials, device_max, max,
-    /// min_free
+    /// proxy_protocol, release_key, on_clone, [cluster] with on_store_loss, [health] with listen, [audit] with file,
+    /// when_unwritable, keep, and [recordings] with expect_within, keep, store, bucket, prefix, endpoint, region,
+    /// credentials, device_max, max, min_free
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Database on a PostgreSQL server, which the state folder remembers [default: a file in the state folder]

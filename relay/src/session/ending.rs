@@ -50,6 +50,8 @@ pub(crate) enum Cause {
     Over,
     /// It has to be recorded, and can't be any more.
     Unrecorded,
+    /// The relay has lost its store for too long.
+    StoreLost,
 }
 
 impl Ending {
@@ -64,10 +66,10 @@ impl Ending {
 }
 
 impl Cause {
-    /// Returns whether the process is to stop. A relay that stops only loses sight of it.
+    /// Returns whether the process is to stop. A relay that stops, or has lost its store, only loses sight of it.
     #[must_use]
     pub(crate) const fn is_order(self) -> bool {
-        !matches!(self, Self::Stopping)
+        !matches!(self, Self::Stopping | Self::StoreLost)
     }
 
     /// Returns its word in the log.
@@ -84,6 +86,7 @@ impl Cause {
             Self::Stopping => "relay-stopping",
             Self::Over => "session-over",
             Self::Unrecorded => "recording-unavailable",
+            Self::StoreLost => "store-lost",
         }
     }
 }

@@ -30,6 +30,11 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Takes a sentence of the relay's own, which belongs to neither, as a line that ends with `newline`.
     fn notice(&self, sentence: &str, newline: &str) -> TakenOutput<'_>;
 
+    /// Returns whether a sentence is shown when it comes, and not kept as how the session ended.
+    fn shows_notices(&self) -> bool {
+        true
+    }
+
     /// Takes how the process ended; `None` for a session without a process, or one that was cut off.
     fn exit(&self, exit: Option<Exit>) -> TakenOutput<'_>;
 
@@ -129,6 +134,10 @@ impl Output for Gatherer {
     fn notice(&self, sentence: &str, _newline: &str) -> TakenOutput<'_> {
         let sentence = sentence.to_owned();
         self.note(|last| last.notice = Some(sentence))
+    }
+
+    fn shows_notices(&self) -> bool {
+        false
     }
 
     fn exit(&self, exit: Option<Exit>) -> TakenOutput<'_> {

@@ -26,6 +26,7 @@ use self::registry::Registry;
 use self::socket::NotedIds;
 use self::uploads::UploadHandler;
 use crate::audit::Audit;
+use crate::fence::StoreFence;
 use crate::state::{State, StateError};
 use crate::store::{MemberId, RelayId, Store, StoreError};
 use crate::sync::Mutex;
@@ -39,6 +40,8 @@ pub(crate) struct Tunnels {
     pub(crate) member: MemberId,
     /// The relay's store.
     pub(crate) store: Store,
+    /// The fence before all that passes, which the loss of the store closes.
+    pub(crate) fence: StoreFence,
     /// The audit log.
     pub(crate) audit: Audit,
     /// The tunnels that are open.

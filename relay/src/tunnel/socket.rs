@@ -1,18 +1,20 @@
 //! The tunnel's UDP socket. It notes by which connection id each address speaks to the relay, which quinn shows
 //! nowhere: a relay that died without a word knows by it, at its next start, how to reset what is left of a connection.
+//! While the fence holds packets up, they are lost, as on a network that is down.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_proto::{ConnectionIdGenerator as _, HashedConnectionIdGenerator};
 
+use crate::fence::StoreFence;
 use crate::store::TunnelId;
 use crate::sync::Mutex;
 use crate::tunnel::limits::{MAX_NOTED_IDS, NOTED_IDS_SLACK};
@@ -30,6 +32,7 @@ pub(crate) struct NotedIds {
 pub(crate) struct TunnelSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     noted: Arc<NotedIds>,
+    fence: OnceLock<StoreFence>,
 }
 
 impl NotedIds {
@@ -99,7 +102,17 @@ impl TunnelSocket {
     /// Wraps quinn's own socket.
     #[must_use]
     pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>, noted: Arc<NotedIds>) -> Arc<Self> {
-        Arc::new(Self { inner, noted })
+        let fence = OnceLock::new();
+        Arc::new(Self {
+            inner,
+            noted,
+            fence,
+        })
+    }
+
+    /// Sends from now on only what this fence lets leave.
+    pub(crate) fn obey(&self, fence: StoreFence) {
+        let _ = self.fence.set(fence);
     }
 }
 
@@ -109,7 +122,10 @@ impl AsyncUdpSocket for TunnelSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        match self.fence.get() {
+            Some(fence) if !fence.may_send() => Ok(()),
+            _ => self.inner.try_send(transmit),
+        }
     }
 
     fn poll_recv(

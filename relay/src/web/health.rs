@@ -24,6 +24,7 @@ use super::limits::{
     HEALTH_TIMEOUT, MAX_HEALTH_CONNECTIONS, MAX_HEALTH_FIELDS, MAX_HEALTH_REQUEST,
 };
 use crate::audit::Audit;
+use crate::fence::StoreFence;
 use crate::limits::ACCEPT_PAUSE;
 use crate::store::Store;
 
@@ -34,8 +35,8 @@ pub(crate) struct Readiness(Arc<ReadinessInner>);
 #[derive(Debug, Default)]
 struct ReadinessInner {
     is_stopping: AtomicBool,
-    /// The store and the audit log, which a login needs, once the relay serves.
-    needs: OnceLock<(Store, Audit)>,
+    /// The store, its fence and the audit log, which a login needs, once the relay serves.
+    needs: OnceLock<(Store, StoreFence, Audit)>,
 }
 
 /// The health checks of a relay that serves.
@@ -49,8 +50,8 @@ pub(crate) struct HealthChecks {
 
 impl Readiness {
     /// Notes that the relay takes logins from now on.
-    pub(crate) fn serves(&self, store: Store, audit: Audit) {
-        let _ = self.0.needs.set((store, audit));
+    pub(crate) fn serves(&self, store: Store, fence: StoreFence, audit: Audit) {
+        let _ = self.0.needs.set((store, fence, audit));
     }
 
     /// Notes that the relay takes no more logins, because it ends.
@@ -61,7 +62,7 @@ impl Readiness {
     /// Returns the reason why the relay takes no logins, in a sentence without anything of its own machine: all who reach the
     /// port may read it.
     fn fault(&self) -> Option<String> {
-        let Some((store, audit)) = self.0.needs.get() else {
+        let Some((store, fence, audit)) = self.0.needs.get() else {
             return Some("the relay is starting".to_owned());
         };
         if self.0.is_stopping.load(Ordering::Relaxed) {
@@ -69,6 +70,9 @@ impl Readiness {
         }
         if !store.answers() {
             return Some("the relay's database does not answer".to_owned());
+        }
+        if fence.lost_for().is_some() {
+            return Some("the relay has lost its database".to_owned());
         }
         audit.admits().err().map(|error| error.to_string())
     }

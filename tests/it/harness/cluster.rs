@@ -6,7 +6,7 @@ use holdfast_tests::postgres::OwnServer;
 use serde_json::Value;
 
 use super::bucket::BucketServer;
-use super::{Relay, SOON, wait_until};
+use super::{DatabaseLink, Relay, SOON, wait_until};
 
 pub(crate) struct Cluster {
     /// The members, in the order in which they joined.
@@ -21,6 +21,39 @@ impl Cluster {
     /// Starts a cluster of so many relays, all of which serve; `None`: what it needs is not installed.
     #[track_caller]
     pub(crate) fn start(count: usize) -> Option<Self> {
+        let mut cluster = Self::start_first(|database, _| database.to_owned())?;
+        for _ in 1..count {
+            cluster.grow();
+        }
+        Some(cluster)
+    }
+
+    /// Starts a cluster of so many relays, each of which has a link to the database that can be cut; `None`: what it needs
+    /// is not installed. Commands on a relay's folder use its link, too.
+    #[track_caller]
+    pub(crate) fn start_linked(count: usize) -> Option<(Self, Vec<DatabaseLink>)> {
+        let mut links = Vec::new();
+        let mut cluster = Self::start_first(|_, server| {
+            let link = DatabaseLink::to(server.get());
+            let url = link.url(server.get(), "relay");
+            links.push(link);
+            url
+        })?;
+        for _ in 1..count {
+            let link = DatabaseLink::to(cluster.server.get());
+            let url = link.url(cluster.server.get(), "relay");
+            links.push(link);
+            let mut relay = Relay::new(&["--config", &cluster.bucket.configuration()]);
+            relay.join(&cluster.relays[0], &url).ok();
+            relay.start_again();
+            cluster.relays.push(relay);
+        }
+        Some((cluster, links))
+    }
+
+    /// Starts the first relay of a cluster, with the address of the database that `by` makes.
+    #[track_caller]
+    fn start_first(by: impl FnOnce(&str, &OwnServer) -> String) -> Option<Self> {
         let bucket = BucketServer::start()?;
         bucket.ask("PUT", "/tapes");
         let server = OwnServer::start();
@@ -29,18 +62,14 @@ impl Cluster {
             .psql("CREATE DATABASE relay TEMPLATE template0");
         made.unwrap();
         let database = server.get().url("relay");
-        let first =
-            Relay::start_with(&["--database", &database, "--config", &bucket.configuration()]);
-        let mut cluster = Self {
+        let url = by(&database, &server);
+        let first = Relay::start_with(&["--database", &url, "--config", &bucket.configuration()]);
+        Some(Self {
             relays: vec![first],
             bucket,
             database,
             server,
-        };
-        for _ in 1..count {
-            cluster.grow();
-        }
-        Some(cluster)
+        })
     }
 
     /// Adds a relay that has joined and does not serve yet.

@@ -4,11 +4,13 @@
 mod ask;
 mod bulk;
 mod counted;
+mod fenced;
 mod lines;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use holdfast_protocol::wire::{Exit, Signal};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -17,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::ask::{ConsoleAsked, ask};
 use self::counted::Counted;
+use self::fenced::FencedWriter;
 use self::lines::TerminalLines;
 use crate::bulk::BulkCaller;
 use crate::clock::Timestamp;
 use crate::commands::{self, Caller, CommandRow, Context, Out, RelayFacts};
+use crate::fence::StoreFence;
 use crate::identity::Principal;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::session::client::target::SshTarget;
@@ -138,17 +142,24 @@ impl Desk<'_> {
         };
         let stream = entered.as_ref().map(|guard| guard.stream().clone());
         let life = stream.as_ref().map(|stream| stream.life.clone());
-        let mut out = match &life {
+        // What has no end by itself, and bulk work, passes what a lock may forbid.
+        let fence = stream.as_ref().and_then(|_| self.fence());
+        let out: Pin<Box<dyn AsyncWrite + Send>> = match &fence {
+            Some(fence) => Box::pin(FencedWriter::new(out, Some(fence.clone()))),
+            None => out,
+        };
+        let mut out: Pin<Box<dyn AsyncWrite + Send>> = match &life {
             Some(life) => Box::pin(Counted::new(out, life.clone())),
             None => out,
         };
+        let mut err = FencedWriter::new(err, fence);
         let parting = asked.command.parting();
         let interrupted = CancellationToken::new();
         let done = tokio::select! {
             // A command that was ordered to end says why, even if it ended in the same moment.
             biased;
             ending = self.cut(entered.as_mut(), &interrupted) => Err(ending),
-            done = self.answer(asked, stream.clone(), input, &mut out, err, &interrupted) => Ok(done),
+            done = self.answer(asked, stream.clone(), input, &mut out, &mut err, &interrupted) => Ok(done),
         };
         if let Some(life) = &life {
             life.mark_drained();
@@ -156,12 +167,12 @@ impl Desk<'_> {
         let ending = match done {
             Ok(Ok(status)) => return Some(status),
             Ok(Err(interrupted)) => {
-                let _ = timeout(FINAL_STATUS_TIMEOUT, part(&mut out, parting)).await;
+                self.part(&mut out, parting).await;
                 return interrupted.then_some(INTERRUPTED);
             }
             Err(ending) => ending,
         };
-        let _ = timeout(FINAL_STATUS_TIMEOUT, part(&mut out, parting)).await;
+        self.part(&mut out, parting).await;
         self.notices.say(&format!("closed: {}", ending.why)).await;
         if let Some(stream) = &stream {
             self.front
@@ -171,6 +182,27 @@ impl Desk<'_> {
                 .await;
         }
         Some(CUT_OFF)
+    }
+
+    /// Returns the fence, if there is one.
+    fn fence(&self) -> Option<StoreFence> {
+        let fence = &self.front.sessions.tunnels.fence;
+        fence.is_needed().then(|| fence.clone())
+    }
+
+    /// Leaves the client's terminal as it was before the command, also while nothing else passes.
+    async fn part(&self, out: &mut Out<'_>, parting: &'static str) {
+        let parted = async {
+            if self.front.sessions.tunnels.fence.is_open() {
+                out.write_all(parting.as_bytes()).await?;
+                out.flush().await?;
+            } else if !parting.is_empty() {
+                let parting = Bytes::from_static(parting.as_bytes());
+                let _: Result<(), Gone> = self.notices.outlet.stdout(parting).await;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let _ = timeout(FINAL_STATUS_TIMEOUT, parted).await;
     }
 
     /// Puts a command that streams on the registry. One that is refused needs no place there.
@@ -214,6 +246,7 @@ impl Desk<'_> {
             biased;
             ending = guard.ordered_to_end() => ending,
             ending = timeouts::cutoff(&life, Some(self.notices)) => ending,
+            ending = timeouts::store_loss(&self.front.sessions.tunnels.fence, Some(self.notices)) => ending,
         };
         if ending.cause.is_order() {
             // Before the work is dropped, so that what it runs on devices is to stop, too.
@@ -279,12 +312,6 @@ async fn answer(
         width: asked.width.filter(|columns| *columns > 0),
     };
     commands::run(asked.command, &asked.caller, &context, stdin, out, err).await
-}
-
-/// Leaves the client's terminal as it was before the command.
-async fn part(out: &mut Out<'_>, parting: &str) -> std::io::Result<()> {
-    out.write_all(parting.as_bytes()).await?;
-    out.flush().await
 }
 
 /// Resolves when a command is to be given up: its client is gone or, at a terminal, has typed Ctrl-C; or

@@ -23,6 +23,7 @@ use super::events::EventReader;
 use crate::access::policy::Ability;
 use crate::access::recording::{self, Unrecordable};
 use crate::clock::{self, Timestamp};
+use crate::fence::StoreFence;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::model::role::RecordingMode;
 use crate::recording::RecordingSupport;
@@ -207,7 +208,7 @@ impl Sessions {
             terms: SessionTerms::default(),
             forward_log: None,
         };
-        let (send, ear) = match begin(open, session, &need.route).await {
+        let (send, ear) = match begin(open, session, &need.route, &self.tunnels.fence).await {
             Ok(stream) => stream,
             Err(why) => {
                 recorded::forget(Some(recorded)).await;
@@ -240,6 +241,7 @@ async fn begin(
     open: Open,
     session: &LiveSession,
     route: &DeviceRoute,
+    fence: &StoreFence,
 ) -> Result<(SendStream, EventReader), Unrecordable> {
     let authorized = &session.authorized;
     let (device, login) = (&authorized.device().name, authorized.login());
@@ -250,7 +252,7 @@ async fn begin(
         Unrecordable::Device(why)
     };
     let mut slot = None;
-    let opened = stream::open(&mut slot, route, open, LISTEN_TIMEOUT);
+    let opened = stream::open(&mut slot, route, fence, open, LISTEN_TIMEOUT);
     match timeout_at(deadline, opened).await {
         Ok(Ok(_)) => {}
         Ok(Err(OpenError::Request(error))) => return Err(Unrecordable::Device(error.to_string())),

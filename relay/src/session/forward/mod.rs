@@ -150,6 +150,7 @@ impl Sessions {
             end = recorded.cut() => end,
             end = carry(&mut wire, open, &route, &mut input, &mut splice) => end,
             ending = timeouts::cutoff(&session, None) => ForwardEnd::Ordered(ending),
+            ending = timeouts::store_loss(&self.tunnels.fence, None) => ForwardEnd::Ordered(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some(stream) = wire {
@@ -263,7 +264,8 @@ async fn carry(
     input: &mut InputReceiver,
     splice: &mut Splice<'_>,
 ) -> ForwardEnd {
-    match stream::open(wire, route, open, START_TIMEOUT).await {
+    let fence = &splice.sessions.tunnels.fence;
+    match stream::open(wire, route, fence, open, START_TIMEOUT).await {
         Ok(stream) => splice.run(stream, input, route).await,
         Err(OpenError::Request(_)) => {
             ForwardEnd::Prohibited("the request is longer than the device takes".into())

@@ -28,7 +28,7 @@ use crate::session::refusal::{ForwardEnd, Refusal};
 use crate::session::registry::LiveGuard;
 use crate::session::registry::destination::{Destination, Direction, Endpoint};
 use crate::session::report::ForwardOpening;
-use crate::session::stream::{self, OpenError};
+use crate::session::stream::{self, OpenError, timeouts};
 use crate::store::Store;
 use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
@@ -193,7 +193,7 @@ impl Sessions {
         to: &Destination,
     ) -> Result<(SendStream, EventReader), ForwardEnd> {
         let mut slot = None;
-        stream::open(&mut slot, route, open, LISTEN_TIMEOUT)
+        stream::open(&mut slot, route, &self.tunnels.fence, open, LISTEN_TIMEOUT)
             .await
             .map_err(|error| match error {
                 OpenError::Request(error) => ForwardEnd::Prohibited(error.to_string()),
@@ -236,11 +236,12 @@ impl Sessions {
             biased;
             ending = live.ordered_to_end() => ForwardEnd::Ordered(ending),
             end = listening.recorded.cut() => end,
+            ending = timeouts::store_loss(&self.tunnels.fence, None) => ForwardEnd::Ordered(ending),
             () = listening.cancelled.cancelled() => ForwardEnd::Closed,
-            end = self.take_arrivals(
+            end = self.tunnels.fence.pass(self.take_arrivals(
                 &listening.through, &listening.opener, &listening.to,
                 listening.session, &mut listening.ear,
-            ) => end,
+            )) => end,
         };
         let _ = listening.send.reset(VarInt::from_u32(0));
         let _ = listening.ear.receive.stop(VarInt::from_u32(0));
@@ -316,7 +317,8 @@ impl Sessions {
                 return report.forward_refused(client, place, &refusal).await;
             }
         };
-        let opened = timeout(ARRIVAL_TIMEOUT, opener.open(&to.place, peer));
+        let opening = self.tunnels.fence.pass(opener.open(&to.place, peer));
+        let opened = timeout(ARRIVAL_TIMEOUT, opening);
         let Ok(Some((input, outlet))) = opened.await else {
             let end = ForwardEnd::Failed("the client does not take the connection".into());
             let session = begun.live.session();

@@ -86,11 +86,12 @@ impl Splice<'_> {
         route: &DeviceRoute,
     ) -> ForwardEnd {
         let (session, opened) = (self.session, self.opened.clone());
+        let fence = &self.sessions.tunnels.fence;
         let gone = input.gone();
         let kind = ForwardKind::Connection {
             address: matches!(self.to.place, Endpoint::Port(..)),
         };
-        let mut gather = Gather::new(self.outlet, session);
+        let mut gather = Gather::new(self.outlet, session, fence);
         let mut down = ForwardDown {
             splice: self,
             state: RelayForward::new(kind),
@@ -104,7 +105,7 @@ impl Splice<'_> {
         tokio::select! {
             biased;
             end = stream::down(receive, &mut gather, &mut down) => end,
-            end = stream::up(input, send, &mut up) => end,
+            end = stream::up(input, send, &mut up, fence) => end,
             () = stream::linger(&gone) => ForwardEnd::ClientGone,
             late = timeouts::late(|| opened.is_cancelled(), route, device) => {
                 ForwardEnd::Failed(late)

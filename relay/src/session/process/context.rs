@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::fence::StoreFence;
 use crate::recording::stream_digests::StreamDigests;
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::process::files::Files;
@@ -14,6 +15,8 @@ pub(crate) struct SpliceContext<'a> {
     pub started: &'a AtomicBool,
     /// The digests of what passes, if it is recorded.
     pub watched: Option<&'a StreamDigests>,
+    /// The fence before what passes.
+    pub fence: &'a StoreFence,
     /// The store, for what the device says of its account.
     pub store: &'a Store,
     /// The file operations.

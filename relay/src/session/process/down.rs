@@ -41,6 +41,7 @@ impl<'a> ProcessDown<'a> {
             store,
             files,
             agent,
+            fence: _,
         } = ways;
         Self {
             session,

@@ -17,6 +17,7 @@ use tracing::warn;
 use super::context::SpliceContext;
 use super::down::ProcessDown;
 use super::files::Files;
+use crate::fence::StoreFence;
 use crate::session::admission::recorded::Recorded;
 use crate::session::client::lease::Lease;
 use crate::session::ending::{End, NOT_FOUND, Process};
@@ -52,6 +53,8 @@ pub(crate) struct SplicedSession {
     pub report: Report,
     /// The store, for what the device says of its account.
     pub store: Store,
+    /// The fence before what passes.
+    pub fence: StoreFence,
     /// The digests of what passes, if it is recorded.
     pub recorded: Option<Recorded>,
     /// True if it is what `scp -O` asks for.
@@ -72,6 +75,7 @@ pub(crate) async fn run(session: SplicedSession) {
         agent,
         report,
         store,
+        fence,
         recorded,
         warning,
         runs_scp,
@@ -93,6 +97,7 @@ pub(crate) async fn run(session: SplicedSession) {
     let ways = SpliceContext {
         started: &started,
         watched,
+        fence: &fence,
         store: &store,
         files: &files,
         agent: agent.as_ref(),
@@ -105,6 +110,7 @@ pub(crate) async fn run(session: SplicedSession) {
         end = splice(&mut wire, open, &route, &mut input, &this, notices, ways) => end,
         never = note(recorded.as_ref()) => never,
         ending = timeouts::cutoff(&this, Some(notices)) => End::Ordered(ending),
+        ending = timeouts::store_loss(&fence, Some(notices)) => End::Ordered(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));
@@ -181,7 +187,7 @@ async fn splice(
     notices: Notices<'_>,
     ways: SpliceContext<'_>,
 ) -> End {
-    let opened = stream::open(wire, route, open, START_TIMEOUT).await;
+    let opened = stream::open(wire, route, ways.fence, open, START_TIMEOUT).await;
     let DeviceStream { send, receive } = match opened {
         Ok(stream) => stream,
         Err(OpenError::Request(CodecError::Unsendable { bound })) => {
@@ -198,7 +204,7 @@ async fn splice(
         Err(OpenError::Lost(error)) => return End::DeviceLost(error),
     };
     let device = &session.authorized.device().name;
-    let mut gather = Gather::new(notices.outlet, session);
+    let mut gather = Gather::new(notices.outlet, session, ways.fence);
     let mut down = ProcessDown::new(session, ways);
     let minor = route.minor();
     let mut up = ProcessUp {
@@ -210,7 +216,7 @@ async fn splice(
     tokio::select! {
         biased;
         end = stream::down(receive, &mut gather, &mut down) => end,
-        end = stream::up(input, send, &mut up) => end,
+        end = stream::up(input, send, &mut up, ways.fence) => end,
         () = stream::linger(&gone) => End::ClientGone,
         never = timeouts::silence(route, device, notices) => never,
         late = timeouts::late(|| ways.started.load(Ordering::Relaxed), route, device) => {

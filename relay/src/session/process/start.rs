@@ -174,6 +174,7 @@ impl Sessions {
             lease: way.lease,
             report: self.report.clone(),
             store: self.store.clone(),
+            fence: self.tunnels.fence.clone(),
             recorded,
             warning,
         };

@@ -55,6 +55,8 @@ async fn beat(sessions: &Sessions, unbroken: &mut Unbroken) -> Result<(), StoreE
     let asked = clock::instant();
     let offset = store.follow_clock().await?;
     let expected = before.after(asked.elapsed());
+    // What the others read of it is the time behind this moment.
+    let sent = clock::since_boot();
     let now = Timestamp::now();
     if now.since(expected).max(expected.since(now)) > CLOCK_STEP {
         warn!(%now, %expected, "the database's clock was set");
@@ -66,11 +68,13 @@ async fn beat(sessions: &Sessions, unbroken: &mut Unbroken) -> Result<(), StoreE
         tx.note_clock_offset(sessions.relay, offset).await?;
     }
     tx.commit().await?;
+    sessions.tunnels.fence.beat(sent);
     unbroken.beat(clock::instant());
     if store.is_shared() {
         close_replaced(sessions).await?;
         if unbroken.may_judge(clock::instant()) {
             end_stale_runs(sessions).await?;
+            sessions.peers.close_dead(Timestamp::now()).await?;
         }
     }
     Ok(())

@@ -22,6 +22,7 @@ use quinn::{ConnectionError, RecvStream, SendStream, WriteError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::fence::StoreFence;
 use crate::limits::FINAL_STATUS_TIMEOUT;
 use crate::session::ending::End;
 use crate::session::input::{Input, InputReceiver};
@@ -46,14 +47,14 @@ pub(crate) enum OpenError {
 }
 
 /// Opens a stream to a device and sends the request on it, with the priority of a terminal if it has one. The stream is
-/// in
-/// `slot` before anything is sent: it can be reset, however this ends.
+/// in `slot` before anything is sent: it can be reset, however this ends. While the fence is closed, nothing is sent.
 ///
 /// # Errors
 /// [`OpenError`].
 pub(crate) async fn open<'s>(
     slot: &'s mut Option<DeviceStream>,
     route: &DeviceRoute,
+    fence: &StoreFence,
     open: Open,
     within: Duration,
 ) -> Result<&'s mut DeviceStream, OpenError> {
@@ -75,7 +76,7 @@ pub(crate) async fn open<'s>(
     if interactive {
         let _ = stream.send.set_priority(INTERACTIVE_PRIORITY);
     }
-    let sent = stream.send.write_chunk(frame.into()).await;
+    let sent = fence.pass(stream.send.write_chunk(frame.into())).await;
     sent.map_err(|error| OpenError::Lost(error.to_string()))?;
     Ok(stream)
 }
@@ -123,18 +124,25 @@ impl From<Gone> for BrokenStream {
 pub(crate) struct Gather<'a> {
     output: &'a dyn Output,
     session: &'a LiveSession,
+    fence: &'a StoreFence,
     buffer: BytesMut,
     /// The stream of the buffer.
     stream: DataStream,
 }
 
 impl<'a> Gather<'a> {
-    /// Returns what gathers for this output, and counts what it takes as the session's.
+    /// Returns what gathers for this output, and counts what it takes as the session's. While the fence is closed, the
+    /// output gets nothing.
     #[must_use]
-    pub(crate) fn new(output: &'a dyn Output, session: &'a LiveSession) -> Self {
+    pub(crate) fn new(
+        output: &'a dyn Output,
+        session: &'a LiveSession,
+        fence: &'a StoreFence,
+    ) -> Self {
         Self {
             output,
             session,
+            fence,
             buffer: BytesMut::new(),
             stream: DataStream::Stdout,
         }
@@ -163,10 +171,11 @@ impl<'a> Gather<'a> {
         }
         let data = self.buffer.split().freeze();
         let length = data.len();
-        match self.stream {
-            DataStream::Stderr => self.output.stderr(data).await?,
-            DataStream::Stdout | DataStream::Stdin => self.output.stdout(data).await?,
-        }
+        let taken = match self.stream {
+            DataStream::Stderr => self.output.stderr(data),
+            DataStream::Stdout | DataStream::Stdin => self.output.stdout(data),
+        };
+        self.fence.pass(taken).await?;
         // A download is work, even if its client says nothing for an hour.
         self.session.count_out(length);
         Ok(())
@@ -203,13 +212,14 @@ pub(crate) trait Downward: Send + Sync {
     ) -> impl Future<Output = Result<(), Self::End>> + Send;
 }
 
-/// Moves what a device sends until it is over.
+/// Moves what a device sends until it is over. While the fence is closed, nothing is read.
 pub(crate) async fn down<D: Downward>(
     receive: &mut RecvStream,
     gather: &mut Gather<'_>,
     to: &mut D,
 ) -> D::End {
-    match pump_down(receive, gather, to).await {
+    let fence = gather.fence;
+    match fence.pass(pump_down(receive, gather, to)).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -288,19 +298,21 @@ pub(crate) trait Upward: Send + Sync {
     }
 }
 
-/// Moves what a client sends. Ends only when the client is gone; after its EOF it goes on, for signals and sizes.
+/// Moves what a client sends. Ends only when the client is gone; after its EOF it goes on, for signals and sizes. While
+/// the fence is closed, nothing is sent.
 pub(crate) async fn up<U: Upward>(
     input: &mut InputReceiver,
     send: &mut SendStream,
     from: &mut U,
+    fence: &StoreFence,
 ) -> U::End {
     loop {
         let sent = tokio::select! {
             // What is asked of a file goes before what closes it.
             biased;
-            own = from.own() => from.send_own(send, own).await,
+            own = from.own() => fence.pass(from.send_own(send, own)).await,
             input = input.next() => match input {
-                Some(input) => from.send(send, input).await,
+                Some(input) => fence.pass(from.send(send, input)).await,
                 None => return from.gone().await,
             },
         };

@@ -1,5 +1,7 @@
-//! The timeouts beside a splice: of a device that does not answer, and of an operator who does nothing.
+//! The timeouts beside a splice: of a device that does not answer, of an operator who does nothing, and of a relay that
+//! has lost its store.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use holdfast_protocol::ids::DeviceName;
@@ -8,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::notices::Notices;
 use crate::access::idle::{IdleTimer, Step};
 use crate::clock::{self, rest};
+use crate::fence::{OnStoreLoss, StoreFence, StorePhase};
 use crate::session::ending::{Cause, End, Ending};
 use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
 use crate::session::registry::life::Life;
@@ -98,6 +101,56 @@ pub(crate) async fn silence(route: &DeviceRoute, device: &DeviceName, notices: N
             }
             Some(Silence::Over) => notices.say(&format!("{device} is back")).await,
         }
+    }
+}
+
+/// Tells an operator, where there is a place for words, when the relay loses its store and when it has it again. Resolves
+/// when it was without for too long, even if the operator's client takes no words.
+pub(crate) async fn store_loss(fence: &StoreFence, notices: Option<Notices<'_>>) -> Ending {
+    tokio::select! {
+        biased;
+        never = say_phases(fence, notices) => match never {},
+        () = fence.given_up() => Ending {
+            cause: Cause::StoreLost,
+            why: "the relay has lost its store".into(),
+        },
+    }
+}
+
+async fn say_phases(fence: &StoreFence, notices: Option<Notices<'_>>) -> Infallible {
+    let Some(mut phases) = fence.phases() else {
+        return std::future::pending().await;
+    };
+    let notices = notices.filter(|notices| notices.outlet.shows_notices());
+    let mut is_reported = false;
+    loop {
+        let phase = *phases.borrow_and_update();
+        match phase {
+            StorePhase::Lost(silence) if !is_reported => {
+                is_reported = true;
+                let seconds = silence.as_secs();
+                let what = match fence.on_loss() {
+                    OnStoreLoss::Freeze => "Waiting",
+                    OnStoreLoss::Continue => "Going on without it",
+                };
+                let text = format!("the relay has lost its store ({seconds} s). {what}");
+                say(notices, &text).await;
+            }
+            StorePhase::Held if is_reported => {
+                is_reported = false;
+                say(notices, "the relay has its store again").await;
+            }
+            StorePhase::Held | StorePhase::Lost(_) | StorePhase::GivenUp | StorePhase::Over => {}
+        }
+        if phases.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn say(notices: Option<Notices<'_>>, text: &str) {
+    if let Some(notices) = notices {
+        notices.say(text).await;
     }
 }
 

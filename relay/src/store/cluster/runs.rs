@@ -1,8 +1,8 @@
 //! The runs of members, and the names that listings show of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use holdfast_protocol::ids::DeviceId;
+use holdfast_protocol::ids::{DeviceId, PublicKey};
 
 use super::members::CORRUPT;
 use crate::clock::Timestamp;
@@ -18,6 +18,9 @@ const OF_RUNS: &str = "SELECT r.id, m.name FROM relays r JOIN members m ON m.id 
 const OF_DEVICES: &str = "SELECT t.device, m.name
     FROM tunnels t JOIN relays r ON r.id = t.relay JOIN members m ON m.id = r.member
     WHERE t.closed IS NULL AND r.stopped IS NULL";
+
+const LIVING: &str = "SELECT m.tunnel_key FROM members m JOIN relays r ON r.member = m.id
+    WHERE r.stopped IS NULL AND r.heartbeat > $1";
 
 /// The facts about the last run of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,22 @@ impl Store {
         };
         rows.into_iter()
             .map(|row| read(row).ok_or(CORRUPT))
+            .collect()
+    }
+
+    /// Returns the tunnel keys of the members that live, as far as their heartbeats tell.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn living_members(
+        &self,
+        now: Timestamp,
+    ) -> Result<HashSet<PublicKey>, StoreError> {
+        let living = sql::query_scalar(LIVING).bind(now.before(RELAY_HEARTBEAT_STALE).0);
+        let keys: Vec<Vec<u8>> = living.fetch_all(self.reads()).await?;
+        let read = |key: Vec<u8>| Some(PublicKey(key.try_into().ok()?));
+        keys.into_iter()
+            .map(|key| read(key).ok_or(CORRUPT))
             .collect()
     }
 

@@ -199,7 +199,7 @@ async fn join(
         Ok(Err(_)) => return refuse(stream, PeerRefused::NotHere).await,
         Err(_) => return refuse(stream, PeerRefused::Busy).await,
     };
-    let mut device = DeviceStream { send, receive };
+    let device = DeviceStream { send, receive };
     let (_session, _forward) = match purpose {
         PeerPurpose::Forward => (None, Some(tunnel.count_forward())),
         _ => (Some(tunnel.count_session()), None),
@@ -209,7 +209,7 @@ async fn join(
         let _ = device.send.set_priority(INTERACTIVE_PRIORITY);
     }
     message::send(&mut stream.send, &PeerMessage::Opened).await?;
-    pipe::run(&mut stream, &mut device).await;
+    pipe::run(stream, device, &peers.tunnels.fence).await;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ use tracing::info;
 use self::link::{Dialled, Dialler, LinkError};
 use self::listen::Accepted;
 use self::route::DeviceRoute;
+use crate::clock::Timestamp;
 use crate::limits::STORE_TIMEOUT;
 use crate::store::cluster::members::{Located, MemberState};
 use crate::store::{ClonePair, StoreError};
@@ -170,15 +171,7 @@ impl Peers {
     /// # Errors
     /// The store cannot say who is a member.
     pub(crate) async fn close_removed(&self) -> Result<(), StoreError> {
-        let dialled: Vec<_> = {
-            let links = self.dialled.lock();
-            links
-                .iter()
-                .map(|(key, link)| (*key, link.clone()))
-                .collect()
-        };
-        let accepted = self.accepted.keys();
-        if dialled.is_empty() && accepted.is_empty() {
+        if !self.has_links() {
             return Ok(());
         }
         let members = self.tunnels.store.in_background().members().await?;
@@ -186,21 +179,52 @@ impl Peers {
             let of_key = members.iter().find(|member| member.tunnel_key == *key);
             of_key.is_some_and(|member| member.state != MemberState::Removed)
         };
-        for (key, link) in dialled {
-            if !is_member(&key) {
-                info!("the link to a relay that has left the cluster is closed");
-                link.close(CloseCode::NoMember, "no member of this cluster");
-                self.dialled.lock().remove(&key);
-            }
-        }
-        for key in accepted {
-            if !is_member(&key) {
-                info!("the links of a relay that has left the cluster are closed");
-                self.accepted
-                    .close(key, CloseCode::NoMember, "no member of this cluster");
-            }
+        if self.close_but(is_member, CloseCode::NoMember, "no member of this cluster") {
+            info!("the links with a relay that has left the cluster are closed");
         }
         Ok(())
+    }
+
+    /// Closes the links with relays that do not live, and what passes on them: a lock does not wait for them any more.
+    /// Costs nothing where there are no links. Only a relay that may judge others does this.
+    ///
+    /// # Errors
+    /// The store cannot say who lives.
+    pub(crate) async fn close_dead(&self, now: Timestamp) -> Result<(), StoreError> {
+        if !self.has_links() {
+            return Ok(());
+        }
+        let store = self.tunnels.store.in_background();
+        let living = store.living_members(now).await?;
+        let lives = |key: &PublicKey| living.contains(key);
+        if self.close_but(lives, CloseCode::Stopping, "declared dead") {
+            info!("the links with a relay that was declared dead are closed");
+        }
+        Ok(())
+    }
+
+    fn has_links(&self) -> bool {
+        !self.dialled.lock().is_empty() || !self.accepted.keys().is_empty()
+    }
+
+    /// Closes the links with all relays but some. Returns whether there were any.
+    fn close_but(&self, keeps: impl Fn(&PublicKey) -> bool, code: CloseCode, why: &str) -> bool {
+        let mut closes = false;
+        self.dialled.lock().retain(|key, link| {
+            if keeps(key) {
+                return true;
+            }
+            closes |= link.is_linked();
+            link.close(code, why);
+            false
+        });
+        for key in self.accepted.keys() {
+            if !keeps(&key) {
+                closes = true;
+                self.accepted.close(key, code, why);
+            }
+        }
+        closes
     }
 
     /// Waits for the sessions and forwards of other relays' operators to end, up to `grace`.

@@ -1,6 +1,6 @@
 //! The pipe between a stream of another relay and one of a device's tunnel: bytes, ends, resets and stops pass as they
-//! are, both ways. A loss passes as a reset: to the other relay with the way the tunnel ended, to the device as the loss
-//! of the observer.
+//! are, both ways. While the fence is closed, bytes and ends wait, and what breaks a stream off passes. A loss passes as a
+//! reset: to the other relay with the way the tunnel ended, to the device as the loss of the observer.
 
 use bytes::Bytes;
 use holdfast_protocol::wire::ResetCode;
@@ -8,6 +8,7 @@ use holdfast_protocol::wire::peer::TunnelLoss;
 use quinn::{ConnectionError, ReadError, ResetError, StoppedError, VarInt, WriteError};
 
 use super::stream::DeviceStream;
+use crate::fence::StoreFence;
 
 /// Chunks that are taken from a stream at once.
 const CHUNKS: usize = 32;
@@ -15,17 +16,31 @@ const CHUNKS: usize = 32;
 /// The code that a device learns of the loss of the other relay by.
 const OBSERVER_LOST: VarInt = VarInt::from_u32(ResetCode::Lost as u32);
 
-/// Moves bytes both ways until both ends have said all, or one is lost.
-pub(super) async fn run(peer: &mut DeviceStream, device: &mut DeviceStream) {
+/// Moves bytes both ways until both ends have said all, or one is lost, or the relay has lost its store for too long,
+/// or its run is over.
+pub(super) async fn run(mut peer: DeviceStream, mut device: DeviceStream, fence: &StoreFence) {
+    let is_given_up = tokio::select! {
+        () = join(&mut peer, &mut device, fence) => false,
+        () = fence.given_up_or_over() => true,
+    };
+    if is_given_up {
+        peer.reset(code_of(&ConnectionError::LocallyClosed));
+        device.reset(OBSERVER_LOST);
+    }
+}
+
+async fn join(peer: &mut DeviceStream, device: &mut DeviceStream, fence: &StoreFence) {
     let up = Passage {
         from: &mut peer.receive,
         to: &mut device.send,
+        fence,
         source_lost: observer_lost,
         sink_lost: code_of,
     };
     let down = Passage {
         from: &mut device.receive,
         to: &mut peer.send,
+        fence,
         source_lost: code_of,
         sink_lost: observer_lost,
     };
@@ -55,6 +70,7 @@ fn code_of(error: &ConnectionError) -> VarInt {
 struct Passage<'a> {
     from: &'a mut quinn::RecvStream,
     to: &'a mut quinn::SendStream,
+    fence: &'a StoreFence,
     /// The code for the sink when the connection of the source is lost.
     source_lost: LossCode,
     /// The code for the source when the connection of the sink is lost.
@@ -90,7 +106,7 @@ impl Passage<'_> {
             };
             let count = match read {
                 Ok(Some(count)) => count,
-                Ok(None) => return PassageEnd::Finished,
+                Ok(None) => return self.finished().await,
                 Err(ReadError::Reset(code)) => return PassageEnd::Reset(code),
                 Err(ReadError::ConnectionLost(error)) => {
                     return PassageEnd::Reset((self.source_lost)(&error));
@@ -106,10 +122,19 @@ impl Passage<'_> {
         }
     }
 
+    /// Ends as soon as the fence is open, unless the sink takes no more before.
+    async fn finished(&self) -> PassageEnd {
+        tokio::select! {
+            biased;
+            () = self.fence.opened() => PassageEnd::Finished,
+            stopped = self.to.stopped() => self.stopped(stopped),
+        }
+    }
+
     /// Writes chunks; what waits to be sent is given up as soon as the source is reset.
     async fn write(&mut self, chunks: &mut [Bytes]) -> Option<PassageEnd> {
         let mut may_be_reset = true;
-        let mut written = std::pin::pin!(self.to.write_all_chunks(chunks));
+        let mut written = std::pin::pin!(self.fence.pass(self.to.write_all_chunks(chunks)));
         loop {
             tokio::select! {
                 biased;

@@ -6,6 +6,8 @@ use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock;
+use crate::fence::OnStoreLoss;
 use crate::state::SigningKey;
 use crate::tunnel::peer::stream::StreamLoss;
 use crate::tunnel::peer::transport;
@@ -60,10 +62,15 @@ struct Joined {
 }
 
 async fn joined() -> Joined {
+    joined_behind(&StoreFence::none()).await
+}
+
+async fn joined_behind(fence: &StoreFence) -> Joined {
     let (link, tunnel) = (connect().await, connect().await);
-    let (operator, mut peer) = streams(&link.dialler, &link.listener).await;
-    let (mut to_device, device) = streams(&tunnel.dialler, &tunnel.listener).await;
-    tokio::spawn(async move { run(&mut peer, &mut to_device).await });
+    let (operator, peer) = streams(&link.dialler, &link.listener).await;
+    let (to_device, device) = streams(&tunnel.dialler, &tunnel.listener).await;
+    let fence = fence.clone();
+    tokio::spawn(async move { run(peer, to_device, &fence).await });
     Joined {
         link,
         tunnel,
@@ -133,4 +140,40 @@ async fn device_learns_that_the_observer_is_lost() {
     joined.link.dialler.close(VarInt::from_u32(0), b"");
     let lost = soon(joined.device.receive.read(&mut [0])).await;
     assert_eq!(lost, Err(ReadError::Reset(OBSERVER_LOST)));
+}
+
+/// Returns a fence that is closed, because the last heartbeat was stored too long ago.
+fn closed() -> StoreFence {
+    let sent = clock::since_boot().saturating_sub(Duration::from_secs(9));
+    StoreFence::new(OnStoreLoss::Freeze, sent)
+}
+
+#[tokio::test]
+async fn closed_fence_holds_bytes_and_ends_until_it_opens() {
+    let fence = closed();
+    let mut joined = joined_behind(&fence).await;
+    joined.operator.send.write_all(b"ping").await.unwrap();
+    joined.operator.send.finish().unwrap();
+    joined.device.send.finish().unwrap();
+    let early = joined.device.receive.read_to_end(9);
+    let early = timeout(Duration::from_secs(1), early).await;
+    assert!(early.is_err(), "{early:?}");
+    let early = joined.operator.receive.read_to_end(9);
+    let early = timeout(Duration::from_secs(1), early).await;
+    assert!(early.is_err(), "{early:?}");
+    fence.beat(clock::since_boot());
+    fence.enforced(clock::since_boot());
+    let read = soon(joined.device.receive.read_to_end(9)).await;
+    assert_eq!(read.unwrap(), b"ping");
+    let read = soon(joined.operator.receive.read_to_end(9)).await;
+    assert_eq!(read.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn order_to_stop_passes_a_closed_fence() {
+    let mut joined = joined_behind(&closed()).await;
+    joined.operator.send.write_all(b"ping").await.unwrap();
+    joined.operator.send.reset(VarInt::from_u32(1)).unwrap();
+    let reset = soon(joined.device.receive.received_reset()).await;
+    assert_eq!(reset.unwrap(), Some(VarInt::from_u32(1)));
 }
