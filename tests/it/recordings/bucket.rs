@@ -2,14 +2,13 @@
 
 use super::{segments, wait_state};
 use crate::harness::bucket::{BucketServer, SECRET};
-use crate::harness::{Device, Relay, Site, Way};
+use crate::harness::{Device, Relay, SOON, Site, Way, wait_until};
 
 #[test]
 fn recordings_lie_in_a_bucket() {
     let Some(bucket) = BucketServer::start() else {
         return;
     };
-    bucket.ask("PUT", "/tapes");
     let relay = Relay::start_with(&["--config", &bucket.configuration()]);
     let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
     let site = Site::on(relay, device);
@@ -38,7 +37,7 @@ fn recordings_lie_in_a_bucket() {
 
     site.exec(Way::Direct, "echo gone").ok();
     let row = wait_state(&site.relay, "complete");
-    bucket.ask("POST", "/moto-api/reset");
+    bucket.empty();
     let verify = ["recordings", "verify", row["id"].as_str().unwrap()];
     let verified = site.relay.admin(&verify).exits(1);
     let error = verified.err();
@@ -49,6 +48,32 @@ fn recordings_lie_in_a_bucket() {
     assert_eq!(error.lines().count(), 1, "{error}");
     let log = site.relay.log();
     assert!(!log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn bucket_that_refuses_us_leaves_recordings_on_the_device() {
+    let Some(bucket) = BucketServer::start() else {
+        return;
+    };
+    let config = bucket.configuration();
+    let credentials = bucket.credentials();
+    let right = std::fs::read_to_string(&credentials).unwrap();
+    std::fs::write(&credentials, right.replace(SECRET, "another")).unwrap();
+    let relay = Relay::start_with(&["--config", &config]);
+    let device = Device::new("kitchen-cam").flags(&["--upload", "always"]);
+    let mut site = Site::on(relay, device);
+    site.exec(Way::Direct, "echo kept").ok();
+    wait_until(SOON, "the log names the bucket's refusal", || {
+        site.relay.log().contains("SignatureDoesNotMatch")
+    });
+    assert_eq!(bucket.objects(), Vec::<String>::new());
+    assert!(!segments(&site.device).is_empty());
+    // With the right ones it comes, and nothing of it is lost.
+    std::fs::write(&credentials, right).unwrap();
+    site.relay.restart();
+    let row = wait_state(&site.relay, "complete");
+    assert_eq!(row["verified"], true, "{row}");
+    assert!(!site.relay.log().contains(SECRET));
 }
 
 #[test]

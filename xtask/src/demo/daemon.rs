@@ -22,7 +22,7 @@ const STOP_POLL: Duration = Duration::from_millis(20);
 const LOG_LINES: usize = 40;
 
 pub(super) struct DemoDaemon {
-    name: &'static str,
+    name: String,
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
@@ -30,7 +30,7 @@ pub(super) struct DemoDaemon {
 
 impl DemoDaemon {
     /// Starts `command` with stdout and stderr in the file `log`.
-    pub(super) fn start(name: &'static str, command: &mut Command, log: PathBuf) -> Result<Self> {
+    pub(super) fn start(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
         let file = create(&log)?;
         let copy = file
             .try_clone()
@@ -41,7 +41,7 @@ impl DemoDaemon {
     /// Like [`DemoDaemon::start`]; the first line on stdout comes by the receiver, and the log has it too.
     /// The receiver is closed when stdout ends without a line.
     pub(super) fn start_and_read_line(
-        name: &'static str,
+        name: &str,
         command: &mut Command,
         log: PathBuf,
     ) -> Result<(Self, Receiver<String>)> {
@@ -63,14 +63,14 @@ impl DemoDaemon {
         Ok((daemon, receiver))
     }
 
-    fn spawn(name: &'static str, command: &mut Command, log: PathBuf) -> Result<Self> {
+    fn spawn(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{}`", process::render(command)))?;
         Ok(Self {
-            name,
+            name: name.to_owned(),
             child,
             log,
             ended: None,
@@ -95,10 +95,7 @@ impl DemoDaemon {
         let deadline = Instant::now() + STOP_WITHIN;
         while self.poll()?.is_none() {
             if Instant::now() > deadline {
-                self.child
-                    .kill()
-                    .with_context(|| format!("cannot kill {}", self.name))?;
-                self.ended = Some(self.wait()?);
+                self.kill()?;
                 bail!(
                     "{} did not end within {STOP_WITHIN:?} of SIGTERM: killed",
                     self.name
@@ -106,6 +103,19 @@ impl DemoDaemon {
             }
             thread::sleep(STOP_POLL);
         }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends the program without a farewell, as a power cut does.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.name))?;
+        self.ended = Some(self.wait()?);
         Ok(())
     }
 

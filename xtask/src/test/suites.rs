@@ -16,7 +16,7 @@ pub(crate) const INTEGRATION: &str = "it";
 /// The packages of PyPI that the integration tests use.
 const OF_INTEGRATION: [PythonTool; 7] = [
     PythonTool::SshAudit,
-    PythonTool::Moto,
+    PythonTool::SeaweedFs,
     PythonTool::Paramiko,
     PythonTool::AsyncSsh,
     PythonTool::Ssh2Python,
