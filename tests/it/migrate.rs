@@ -1,5 +1,7 @@
 //! A relay's state moves from its file to a PostgreSQL server.
 
+mod places;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -120,9 +122,9 @@ fn whole_state_moves_to_a_server() {
     let exported = site.relay.export(&recorded, "txt");
 
     let serving = migrate(&site.relay, &url).exits(1);
-    serving
-        .says("a relay already serves from")
-        .says("stop it first");
+    let serving = serving.says("a relay already serves from");
+    let said = String::from_utf8_lossy(&serving.stderr).into_owned();
+    assert!(said.trim_end().ends_with("): stop it first"), "{said}");
     site.relay.terminate(SOON);
     let (rows, before) = (audit(&site.relay), listings(&site.relay));
     let moved = migrate(&site.relay, &url).ok();

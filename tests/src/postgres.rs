@@ -133,6 +133,24 @@ impl Server {
         }
     }
 
+    /// Dumps a database into another, which is empty, by `pg_dump`.
+    pub fn dump_into(&self, from: &str, to: &str) {
+        let on_server = |name: &str, database: &str| {
+            let mut program = Command::new(programs().join(name));
+            program.args(["-U", USER, "-d", database, "-h"]);
+            program.arg(self.socket()).args(["-p", &self.port()]);
+            program
+        };
+        let mut dump = on_server("pg_dump", from);
+        let mut dump = dump.stdout(Stdio::piped()).spawn().unwrap();
+        let mut restore = on_server("psql", to);
+        restore.args(["-q", "-v", "ON_ERROR_STOP=1"]);
+        let restored = restore.stdin(dump.stdout.take().unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&restored.stderr);
+        assert!(restored.status.success(), "{said}");
+        assert!(dump.wait().unwrap().success());
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }

@@ -1,6 +1,7 @@
 //! The relay's command line: `serve`, and the command tree that the console has too.
 
 mod bulk;
+mod database;
 mod first_start;
 mod join;
 mod limits;
@@ -180,10 +181,9 @@ fn run_serve(state: Option<PathBuf>, args: ServeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let served = runtime.block_on(async {
         let mut state = State::create_or_open(&config.state)?;
-        state.bind_database(config.database.clone())?;
         // The store may take its time.
         let health = health::listen(config.health).await?;
-        let store = Store::open(state.database()).await?;
+        let store = database::open(&mut state, config.database.clone()).await?;
         let keys = state.key_fingerprints();
         let mut tx = store.begin(Durability::Disk).await?;
         if !accepted.is_empty() {

@@ -9,6 +9,10 @@ use super::{DATABASE, State, files};
 /// The file that remembers the address of a database on a server.
 const REMEMBERED: &str = "database";
 
+/// The beginning of the file [`DATABASE`] in a folder whose database is on a server. Without [`REMEMBERED`] the folder
+/// must not begin anew there.
+const ON_SERVER: &str = "the database of this relay is ";
+
 /// The schemes of such an address.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -45,33 +49,33 @@ impl DatabaseUrl {
     /// Reads an address.
     ///
     /// # Errors
-    /// What is expected, in a sentence that holds nothing of the text.
-    pub(crate) fn new(text: &str) -> Result<Self, &'static str> {
+    /// What is expected, in a sentence that holds nothing of the text but the name of a parameter.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let known = SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme));
         let rest = known.ok_or(EXPECTED)?;
         if rest.is_empty() || text.contains(char::is_control) {
-            return Err(EXPECTED);
+            return Err(EXPECTED.to_owned());
         }
         // Where the password ends has to be clear: what is behind it is shown.
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at(end);
         if behind.contains(['@', '#']) {
             return Err(
-                "a password in the address has % as %25, / as %2F, ? as %3F, # as %23 and @ as %40",
+                "a password in the address has % as %25, / as %2F, ? as %3F, # as %23 and @ as %40"
+                    .to_owned(),
             );
         }
         let host = authority.rsplit('@').next().unwrap_or_default();
         let port = host.rsplit_once(':').map_or("", |(_, port)| port);
         if !host.ends_with(']') && port.contains(|c: char| !c.is_ascii_digit()) {
-            return Err(EXPECTED);
+            return Err(EXPECTED.to_owned());
         }
-        let mut named = parameters(text).map(|(name, _)| name);
-        if named.any(|name| !PLACE.contains(&name) && !OTHERS.contains(&name)) {
-            return Err(
-                "expected no other parameters than host, hostaddr, port, dbname, user, password, sslmode, \
-                 sslrootcert, sslcert, sslkey and options",
-            );
+        if let Some(unknown) = unknown_parameter(text) {
+            return Err(format!(
+                "{unknown}: expected no other parameters than host, hostaddr, port, dbname, user, password, sslmode, \
+                 sslrootcert, sslcert, sslkey and options"
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -104,6 +108,29 @@ impl fmt::Display for DatabaseUrl {
         }
         Ok(())
     }
+}
+
+/// Returns words for a parameter that the relay does not know, if there is one. It is named where it cannot be a piece of
+/// a password.
+fn unknown_parameter(url: &str) -> Option<String> {
+    let is_known = |name: &str| PLACE.contains(&name) || OTHERS.contains(&name);
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let written = query.split('&').filter(|one| !one.is_empty());
+    let mut before_a_password = true;
+    for one in written {
+        let name = one.split_once('=').map(|(name, _)| name);
+        let is_word = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        match name {
+            Some("password") => before_a_password = false,
+            Some(name) if is_known(name) => {}
+            Some(name) if before_a_password && is_word(name) => {
+                return Some(format!("the parameter {name} is not known"));
+            }
+            None if is_known(one) => {}
+            _ => return Some("it has an unknown parameter".to_owned()),
+        }
+    }
+    None
 }
 
 /// Returns the names and values of an address's parameters, as they are written.
@@ -176,13 +203,18 @@ impl State {
         Ok(())
     }
 
-    /// Has the folder remember that its state was moved to a server.
+    /// Has the folder remember that its state is on a server, or on another one than before.
     ///
     /// # Errors
     /// [`StateError`].
     pub(crate) fn move_to_server(&mut self, url: DatabaseUrl) -> Result<(), StateError> {
-        self.database = Database::Server(url);
+        self.take_database(url);
         self.remember_database()
+    }
+
+    /// Takes a database on a server that has the state of this folder. It is remembered by [`Self::remember_database`].
+    pub(crate) fn take_database(&mut self, url: DatabaseUrl) {
+        self.database = Database::Server(url);
     }
 
     /// Remembers the address of the database, if it is on a server, for later starts and the commands on the folder.
@@ -191,19 +223,37 @@ impl State {
     /// [`StateError`].
     pub(crate) fn remember_database(&self) -> Result<(), StateError> {
         match &self.database {
-            Database::Server(_) if of_folder(&self.dir).ok().as_ref() == Some(&self.database) => {
-                Ok(())
-            }
             Database::Server(url) => remember(&self.dir, url),
             Database::File(_) => Ok(()),
         }
     }
 }
 
+impl Database {
+    /// Returns the database on a server that a folder has in the place of this file, without a password: where the file
+    /// is none of SQLite's, and says so.
+    #[must_use]
+    pub(crate) fn named_in_its_place(&self) -> Option<String> {
+        let Self::File(path) = self else { return None };
+        let text = files::read(path).ok()?;
+        let text = text.strip_prefix(ON_SERVER.as_bytes())?;
+        Some(String::from_utf8_lossy(text).trim_end().to_owned())
+    }
+}
+
 /// Writes down which database on a server a folder has.
 pub(super) fn remember(dir: &Path, url: &DatabaseUrl) -> Result<(), StateError> {
     let line = format!("{}\n", url.secret());
-    files::write(&dir.join(REMEMBERED), line.as_bytes())
+    let path = dir.join(REMEMBERED);
+    if files::read(&path).ok().as_deref() != Some(line.as_bytes()) {
+        files::write(&path, line.as_bytes())?;
+    }
+    let file = dir.join(DATABASE);
+    let noted = Database::File(file.clone()).named_in_its_place();
+    if noted.as_ref() == Some(&url.to_string()) || (noted.is_none() && !files::is_empty(&file)?) {
+        return Ok(());
+    }
+    files::write(&file, format!("{ON_SERVER}{url}\n").as_bytes())
 }
 
 /// Reads which database a folder has.
@@ -314,8 +364,26 @@ mod tests {
             "postgres://db/x#s3cret",
             "postgres://hf@db/x?sslpassword=s3cret",
             "postgres://hf@db/x?pass%77ord=s3cret",
+            "postgres://hf@db/x?password=12&s3cret=1",
+            "postgres://hf@db/x?s3cret",
         ] {
-            assert!(DatabaseUrl::new(bad).is_err(), "{bad}");
+            let refused = DatabaseUrl::new(bad).unwrap_err();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn unknown_parameter_of_an_address_is_named() {
+        for (url, name) in [
+            ("postgres://hf@db/x?foo=1", "foo"),
+            (
+                "postgres://hf@db/x?sslmode=require&connect_timeout=3",
+                "connect_timeout",
+            ),
+        ] {
+            let refused = DatabaseUrl::new(url).unwrap_err();
+            let named = format!("the parameter {name} is not known: expected no other");
+            assert!(refused.starts_with(&named), "{refused}");
         }
     }
 }

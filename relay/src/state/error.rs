@@ -111,7 +111,7 @@ impl StateError {
                     "{} has the database {known}, and --database is {asked}",
                     dir.display()
                 ),
-                "start without --database, or give the other database a state folder of its own",
+                "start without --database; the state in a file moves to a server by `relay migrate --to`",
             ),
             Self::Older(dir) => Fault::with_remedy(
                 format!("{} is of an earlier version", dir.display()),

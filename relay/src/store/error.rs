@@ -57,6 +57,20 @@ pub(crate) enum StoreError {
     Unconfirmed(String),
     /// The database belongs to another cluster than the key beside it.
     OtherCluster,
+    /// The database is not empty, and holds no state of a relay.
+    Foreign {
+        /// The database.
+        database: String,
+        /// The name of something that is there.
+        found: String,
+    },
+    /// The file is not the relay's database any more.
+    Elsewhere {
+        /// The file.
+        file: String,
+        /// The database on a server, without a password.
+        database: String,
+    },
     /// The device was revoked or removed in the meantime.
     NotEnrolled,
     /// The relay of this state folder is no member of the database's cluster.
@@ -156,6 +170,19 @@ impl StoreError {
             Self::OtherCluster => Fault::with_remedy(
                 "the database belongs to another cluster than cluster.key",
                 "restore both from the same backup",
+            ),
+            Self::Foreign { database, found } => Fault::with_remedy(
+                format!(
+                    "the database {database} is not empty, and holds no state of a relay (it has \"{found}\")"
+                ),
+                "make an empty one with `createdb --encoding=UTF8 --template=template0 NAME`",
+            ),
+            Self::Elsewhere { file, database } => Fault::with_remedy(
+                format!(
+                    "the state of this relay is in PostgreSQL by now, in {database}, but the file `database` beside {file} \
+                     is gone"
+                ),
+                "start `relay serve --database` with that database's address, or restore the file",
             ),
             Self::NotEnrolled => Fault::new("the device is not enrolled any more"),
             Self::NotMember => Fault::with_remedy(

@@ -95,8 +95,20 @@ impl Store {
     /// [`StoreError`] if it is no database of the relay's, is newer than this program, or cannot be written.
     pub(crate) async fn open(database: impl Into<Database>) -> Result<Self, StoreError> {
         let store = Self::connect(&database.into())?;
+        store.check_here().await?;
+        store.check_ours().await?;
         store.db.migrate().await?;
         store.follow_clock().await?;
+        Ok(store)
+    }
+
+    /// Opens the file of a relay, also where its state was moved to a server before: see [`Self::moved_to`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn open_source(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let store = Self::connect(&database.into())?;
+        store.db.migrate().await?;
         Ok(store)
     }
 
@@ -108,6 +120,7 @@ impl Store {
     pub(crate) async fn open_existing(database: impl Into<Database>) -> Result<Self, StoreError> {
         let database = database.into();
         let store = Self::connect(&database)?;
+        store.check_here().await?;
         if let Db::Postgres(server) = &store.db {
             server.check_server().await?;
         }
@@ -167,6 +180,12 @@ impl Store {
     }
 
     fn connect(database: &Database) -> Result<Self, StoreError> {
+        if let Some(on_server) = database.named_in_its_place() {
+            return Err(StoreError::Elsewhere {
+                file: database.to_string(),
+                database: on_server,
+            });
+        }
         let db = match database {
             Database::File(path) => Db::Sqlite(SqliteFile::at(path)),
             Database::Server(url) => Db::Postgres(Postgres::at(url)?),

@@ -11,8 +11,10 @@ use crate::clock;
 use crate::json;
 use crate::output::complain;
 use crate::recording::objects::backend::StorageBackend;
-use crate::state::{Database, DatabaseUrl, State};
-use crate::store::{Store, TransferProgress, TransferReport, transfer, transfer_target};
+use crate::state::{Database, DatabaseUrl, State, StateError};
+use crate::store::{
+    Store, StoreError, TransferProgress, TransferReport, transfer, transfer_target,
+};
 
 /// Move a stopped relay's state to a PostgreSQL server
 #[derive(clap::Args)]
@@ -21,7 +23,7 @@ use crate::store::{Store, TransferProgress, TransferReport, transfer, transfer_t
 
 The database must be empty. All tables are copied and compared, and the state folder remembers the database: then
 `relay serve` goes on with it. If that is interrupted, the state is where it was: run it again. Once it is done,
-running it again changes nothing. Recordings stay where they are.")]
+running it again changes nothing. Recordings stay where they are. Back up the state folder before.")]
 pub(super) struct MigrateArgs {
     /// Empty database on a PostgreSQL server
     #[arg(long, value_name = "postgres://USER@HOST/NAME", value_parser = DatabaseUrl::new)]
@@ -50,7 +52,8 @@ pub(super) fn run(dir: &Path, args: &MigrateArgs) -> anyhow::Result<String> {
     if let Database::Server(known) = state.database() {
         if known.to_string() != args.to.to_string() {
             bail!(
-                "{} has the database {known} already, and --to is {}: a state is moved from a file to a server",
+                "{} has the database {known} already, and --to is {}: a state is moved from a file to a server, and from \
+                 one server to another by a dump of the database and `relay serve --database`",
                 dir.display(),
                 args.to
             );
@@ -63,7 +66,15 @@ pub(super) fn run(dir: &Path, args: &MigrateArgs) -> anyhow::Result<String> {
         };
         return said(args, &answer, dir);
     }
-    let mut state = State::open_exclusively(dir)?;
+    let mut state = match State::open_exclusively(dir) {
+        Err(StateError::Locked { dir, pid }) => {
+            bail!(
+                "a relay already serves from {} (pid {pid}): stop it first",
+                dir.display()
+            );
+        }
+        opened => opened?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,7 +84,15 @@ pub(super) fn run(dir: &Path, args: &MigrateArgs) -> anyhow::Result<String> {
 
 async fn move_state(state: &mut State, args: &MigrateArgs) -> anyhow::Result<String> {
     let dir = state.dir.clone();
-    let from = Store::open(state.database()).await?;
+    let before = Store::moved_to(state.database()).await?;
+    // A file that was sealed is looked at once more for the same database: the one in the folder was not remembered.
+    let is_other =
+        |to: &String| *to != args.to.to_string() || state.database().named_in_its_place().is_some();
+    if let Some(database) = before.filter(is_other) {
+        let file = state.database().to_string();
+        return Err(StoreError::Elsewhere { file, database }.into());
+    }
+    let from = Store::open_source(state.database()).await?;
     from.check_keys(&state.key_fingerprints()).await?;
     let place = StorageBackend::remembered(&from).await?;
     let to = transfer_target(Database::Server(args.to.clone())).await?;
@@ -93,7 +112,7 @@ async fn move_state(state: &mut State, args: &MigrateArgs) -> anyhow::Result<Str
     let moved = transfer((&from, &to), &cluster, progress).await?;
     state.move_to_server(args.to.clone())?;
     let report = moved.report.clone();
-    if let Err(error) = moved.seal().await {
+    if let Err(error) = moved.seal(state.database()).await {
         // Nothing but a command that began before this one could still write there.
         complain(format_args!(
             "the file still takes changes, which are lost: {error}"

@@ -7,6 +7,7 @@
 mod macros;
 pub(crate) mod check;
 pub(crate) mod connection;
+mod place;
 pub(crate) mod postgres;
 pub(crate) mod sql;
 pub(crate) mod sqlite;

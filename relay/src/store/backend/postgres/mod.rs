@@ -33,6 +33,17 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/po
 const VERSIONS: std::ops::RangeInclusive<i64> = 14..=17;
 const SERVER: &str = "SELECT CAST(current_setting('server_version_num') AS BIGINT),
     current_setting('server_version'), current_setting('server_encoding')";
+// Not what an extension brought, and not the table that sqlx makes before the first of ours.
+const FOREIGN: &str = "SELECT CAST(MIN(c.relname) AS TEXT) FROM pg_class c
+    WHERE c.relnamespace = CAST(quote_ident(current_schema()) AS regnamespace)
+        AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relname <> '_sqlx_migrations'
+        AND NOT EXISTS (SELECT 1 FROM pg_depend d
+            WHERE d.classid = CAST('pg_class' AS regclass) AND d.objid = c.oid AND d.deptype = 'e')";
+// Tables of a relay have this one from the first on.
+const HAS_FACTS: &str = "SELECT to_regclass('meta') IS NOT NULL";
+// Where the server was started, and when, to the microsecond: no two are the same.
+const IDENTITY: &str = "SELECT CONCAT(EXTRACT(EPOCH FROM pg_postmaster_start_time()), ' ', oid)
+    FROM pg_database WHERE datname = current_database()";
 const PATIENT: &str = "SET statement_timeout = 0; SET lock_timeout = 0";
 const CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 const DATA_VERSION: &str = "SELECT hashtextextended(CAST(pg_current_snapshot() AS TEXT), 0)";
@@ -127,6 +138,35 @@ impl Postgres {
             return Err(self.pool.silent(MIGRATION_TIMEOUT));
         };
         run.map_err(|error| StoreError::migration(self.pool.name(), error))
+    }
+
+    /// Returns what distinguishes this database of a running server from all others, by whatever address it is reached.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn identity(&self) -> Result<String, StoreError> {
+        let (identity,): (String,) = self.pool.ask(IDENTITY).await?;
+        Ok(identity)
+    }
+
+    /// Refuses a database with tables that are no relay's, where no table of a relay is. `migrated` is the version of
+    /// the tables, if there are any.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`].
+    pub(crate) async fn check_ours(&self, migrated: i64) -> Result<(), StoreError> {
+        let found = match migrated {
+            0 => self.pool.ask::<(Option<String>,)>(FOREIGN).await?.0,
+            _ => {
+                let (has_facts,): (bool,) = self.pool.ask(HAS_FACTS).await?;
+                (!has_facts).then(|| "_sqlx_migrations".to_owned())
+            }
+        };
+        let database = self.pool.name().to_owned();
+        match found {
+            Some(found) => Err(StoreError::Foreign { database, found }),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn close(&self) {

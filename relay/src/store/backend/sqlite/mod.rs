@@ -19,6 +19,11 @@ use write_queue::{BatchWriter, WriteQueue};
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
+/// The view that a file gets when its state is moved to a server: see [`super::transfer`].
+const IS_MOVED: &str =
+    "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = 'state_is_in')";
+const MOVED_TO: &str = "SELECT database FROM state_is_in";
+
 /// The connections to a database file. Cloning it is cheap and shares them.
 #[derive(Clone)]
 pub(crate) struct SqliteFile {
@@ -85,6 +90,21 @@ impl SqliteFile {
     pub(super) async fn data_version(&self) -> Result<i64, StoreError> {
         let version = sqlx::query_scalar("PRAGMA data_version");
         Ok(version.fetch_one(&self.watch).await?)
+    }
+
+    /// Returns the database on a server that the state in the file was moved to, without a password.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        let is_moved: bool = sqlx::query_scalar(IS_MOVED)
+            .fetch_one(&self.readers)
+            .await?;
+        if !is_moved {
+            return Ok(None);
+        }
+        let to = sqlx::query_scalar(MOVED_TO).fetch_one(&self.readers);
+        Ok(Some(to.await?))
     }
 
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {

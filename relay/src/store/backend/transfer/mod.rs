@@ -21,7 +21,6 @@ use serde::Serialize;
 
 use crate::state::{Database, sha256};
 use crate::store::backend::connection::Db;
-use crate::store::backend::{BOUND_CLUSTER, sql};
 use crate::store::limits::{MAX_REPLACED_NAMED, TRANSFER_BATCH};
 use crate::store::{Store, StoreError};
 use line::{CopyLine, CopyLineError};
@@ -114,12 +113,12 @@ pub(crate) struct Transferred {
 }
 
 impl Transferred {
-    /// Has the file take no further changes, once the state is remembered to be elsewhere.
+    /// Has the file take no further changes and name the database in its place, once the state is remembered to be there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn seal(self) -> Result<(), StoreError> {
-        self.source.seal().await
+    pub(crate) async fn seal(self, to: &Database) -> Result<(), StoreError> {
+        self.source.seal(&to.to_string()).await
     }
 }
 
@@ -127,24 +126,18 @@ impl Transferred {
 /// is not touched.
 ///
 /// # Errors
-/// [`TransferError`].
+/// [`TransferError`]; [`StoreError::Foreign`].
 pub(crate) async fn transfer_target(database: Database) -> Result<Store, TransferError> {
     let store = Store::connect(&database)?;
     if let Db::Postgres(server) = &store.db {
         server.check_server().await?;
     }
+    store.check_ours().await?;
     let (found, wanted) = (store.schema_version().await?, store.db.wanted_version());
     if found == wanted {
         return Ok(store);
     }
-    let bound: Option<String> = match found {
-        0 => None,
-        _ => {
-            let bound = sql::query_scalar(target::FACT).bind(BOUND_CLUSTER);
-            bound.fetch_optional(&store.db).await?
-        }
-    };
-    if found > wanted || bound.is_some() {
+    if found > wanted || store.bound_cluster().await?.is_some() {
         return Err(TransferError::Occupied(database.to_string()));
     }
     store.db.migrate().await?;
@@ -338,8 +331,8 @@ impl fmt::Display for TransferError {
             ),
             Self::Changed(database) => write!(
                 f,
-                "the state was moved to the database {database} before, and one of the two has changed since: to go on with \
-                 the state folder's, give an empty database"
+                "the state was moved to the database {database} before, and one of the two has changed since: go on there \
+                 with `relay serve --database`; or, with the state folder's, give an empty database"
             ),
         }
     }

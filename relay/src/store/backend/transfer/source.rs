@@ -78,9 +78,17 @@ impl SourceFile {
         Rows(sqlx::query(AssertSqlSafe(rows)).fetch(&mut *self.0))
     }
 
-    /// Has the file take no further changes, and lets go of it.
-    pub(super) async fn seal(mut self) -> Result<(), StoreError> {
+    /// Has the file take no further changes and name the database in its place, and lets go of it.
+    pub(super) async fn seal(mut self, to: &str) -> Result<(), StoreError> {
         sqlx::query(SEAL).execute(&mut *self.0).await?;
+        sqlx::query("DROP VIEW IF EXISTS state_is_in")
+            .execute(&mut *self.0)
+            .await?;
+        let to = to.replace('\'', "''");
+        let view = format!("CREATE VIEW state_is_in AS SELECT '{to}' AS database");
+        sqlx::query(AssertSqlSafe(view))
+            .execute(&mut *self.0)
+            .await?;
         self.0.commit().await
     }
 }
