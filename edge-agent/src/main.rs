@@ -125,12 +125,17 @@ async fn join(join: Join) -> anyhow::Result<ExitCode> {
         }
         Joined::Before {
             membership,
+            renewed,
             unasked,
         } => {
             let (name, id) = (membership.name(), membership.id());
             let Some(error) = unasked else {
+                let changed = match renewed {
+                    true => "the addresses of its relays were renewed",
+                    false => "nothing was changed",
+                };
                 out.say(format_args!(
-                    "already joined as {name} (id {id}): nothing was changed."
+                    "already joined as {name} (id {id}): {changed}."
                 ))?;
                 return Ok(ExitCode::SUCCESS);
             };

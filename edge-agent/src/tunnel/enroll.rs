@@ -26,10 +26,12 @@ use crate::tunnel::tls::Trust;
 pub enum Joined {
     /// The device is a member now.
     Now(Membership),
-    /// It was a member of this cluster already; nothing was changed.
+    /// It was a member of this cluster already.
     Before {
         /// The membership.
         membership: Membership,
+        /// True if the relay had a newer roster: it has addresses at which the device finds its relays again.
+        renewed: bool,
         /// The reason why the relay could not be asked whether it still counts.
         unasked: Option<JoinError>,
     },
@@ -100,7 +102,7 @@ pub async fn join(
     let identity = Identity::load_or_create(state)?;
     if let Some(present) = Membership::load(state)? {
         if membership::fingerprint(&present.roster().cluster) == token.fingerprint {
-            return still_member(&identity, token, present).await;
+            return still_member(state, &identity, token, present).await;
         }
         return Err(JoinError::OtherCluster {
             name: present.name().clone(),
@@ -123,11 +125,13 @@ pub async fn join(
 }
 
 /// Asks the relay whether a member is one still. That uses nothing: the relay looks for the device's key before it
-/// looks at a secret, and the one that is sent is no token's.
+/// looks at a secret, and the one that is sent is no token's. A device whose relays have all moved learns from the answer
+/// where they are.
 async fn still_member(
+    state: &StateDir,
     identity: &Identity,
     token: &Token,
-    present: Membership,
+    mut present: Membership,
 ) -> Result<Joined, JoinError> {
     let question = Token {
         secret: TokenSecret([0; _]),
@@ -143,8 +147,15 @@ async fn still_member(
         // A key that the relay does not know makes it look for the secret.
         Err(JoinError::Refused(RelayRefusal(Refusal::TokenUnknown))) => Refusal::UnknownDevice,
         answer => {
+            let renewed = answer
+                .as_ref()
+                .is_ok_and(|(now, _)| present.take_newer(now));
+            if renewed {
+                present.save(state)?;
+            }
             return Ok(Joined::Before {
                 membership: present,
+                renewed,
                 unasked: answer.err(),
             });
         }

@@ -16,6 +16,7 @@ use super::dial::{DialError, DialledRelay, dial};
 use super::{Agent, random};
 use crate::recording::RecordingDevice;
 use crate::tunnel::limits::OLD_TUNNEL_GRACE;
+use crate::tunnel::membership::Membership;
 use crate::tunnel::refusal::RelayRefusal;
 use crate::tunnel::tls::Trust;
 use crate::{info, warn};
@@ -70,6 +71,10 @@ pub(super) async fn establish(
     let mut backoff = Backoff::default();
     Timer::after(delay).await;
     loop {
+        // `edge-agent join` may have renewed it.
+        if let Ok(Some(written)) = Membership::load(&agent.state) {
+            agent.membership.lock().take_newer(&written);
+        }
         let mut relays = agent.membership().roster().relays.clone();
         // Each device begins elsewhere, so that a fleet spreads over its relays.
         let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);

@@ -90,6 +90,11 @@ impl Membership {
         }
     }
 
+    /// Takes the roster of another record of the same membership, if it is newer; says whether it was.
+    pub(crate) fn take_newer(&mut self, other: &Self) -> bool {
+        self.update_roster(&other.stored.roster)
+    }
+
     /// Takes the name that an admin gave the device; says whether it was another one before.
     pub fn update_name(&mut self, name: &DeviceName) -> bool {
         let changed = self.stored.name != *name;

@@ -66,6 +66,11 @@ impl Relay {
         relay
     }
 
+    /// Leaves its address for devices: at its next start it has another one.
+    pub(crate) fn leave_tunnel_address(&mut self) {
+        self.tunnel.set_port(0);
+    }
+
     /// Runs it by another program at its next start.
     pub(crate) fn run_by(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
