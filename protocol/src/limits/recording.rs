@@ -53,6 +53,10 @@ pub const MAX_SEGMENT_AGE: Duration = Duration::from_secs(300);
 /// Most segments of one session: at the largest, 64 GiB. It bounds what a relay keeps for a session.
 pub const MAX_SEGMENTS: u32 = 64 * 1024;
 
+/// Most missing segments in one place that a relay passes over to take the one behind them: 1 GiB, or three days of a
+/// quiet session. A relay keeps the place of each in memory, and one segment must not cost it all of [`MAX_SEGMENTS`].
+pub const MAX_MISSING_SEGMENTS: u32 = 1024;
+
 /// Limits the forwards in one recording; the next forward begins another one. It bounds what a relay keeps in memory
 /// to compare them: some megabytes.
 pub const MAX_FORWARDS_OF_RECORDING: u32 = 16 * 1024;

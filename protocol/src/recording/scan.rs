@@ -15,6 +15,9 @@ use crate::ids::SessionId;
 /// A fault of a recording. Its place is given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ScanFault {
+    /// There is nothing where a segment belongs.
+    #[error("it is missing")]
+    Missing,
     /// It does not begin as a segment does.
     #[error("it is not a segment of a recording")]
     NotASegment,
@@ -35,9 +38,9 @@ pub enum ScanFault {
         /// The number in it.
         found: u32,
     },
-    /// It follows a segment that has no footer.
-    #[error("the segment before it was cut short")]
-    CutBefore,
+    /// It has no footer, although another segment follows it.
+    #[error("it was cut short")]
+    CutShort,
     /// It does not continue the chain.
     #[error("it does not follow from what is before it")]
     DoesNotFollow,
@@ -83,10 +86,18 @@ pub enum ScanFault {
 }
 
 impl ScanFault {
-    /// Returns whether bytes of the segment are not what was written, and those behind them may be: those of a block, or
-    /// of the header.
+    /// Returns whether a segment is not what was written, and those behind it may be.
     pub(super) fn is_damage(self) -> bool {
-        self.is_of_a_block() || self.is_of_the_header()
+        let is_gone = matches!(self, Self::Missing | Self::CutShort);
+        is_gone || self.is_of_a_block() || self.is_of_the_header() || self.is_misplaced()
+    }
+
+    /// Returns whether the header is whole, and belongs elsewhere.
+    pub(super) fn is_misplaced(self) -> bool {
+        matches!(
+            self,
+            Self::OtherSession(_) | Self::OutOfOrder { .. } | Self::DoesNotFollow
+        )
     }
 
     /// Returns whether the header is not what was written. One that is whole, and belongs elsewhere, is none of these.
@@ -203,12 +214,13 @@ impl SegmentScan {
     /// the block seems to go on.
     ///
     /// # Errors
-    /// [`ScanFault::Length`], or [`ScanFault::NotASegment`] if it ends within its header.
+    /// [`ScanFault::Length`]; [`ScanFault::NotASegment`] if it ends within its header, [`ScanFault::Missing`] if before.
     pub fn finish(&self) -> Result<(), ScanFault> {
         match (&self.header, self.torn() > 0) {
+            (None, false) => Err(ScanFault::Missing),
             (None, true) => Err(ScanFault::NotASegment),
             (Some(_), true) => Err(ScanFault::Length),
-            (_, false) => Ok(()),
+            (Some(_), false) => Ok(()),
         }
     }
 

@@ -20,6 +20,7 @@ mod content;
 mod evidence;
 mod excess;
 mod forwards;
+mod holes;
 mod inventory;
 mod removed;
 mod room;
@@ -621,7 +622,7 @@ async fn what_is_changed_on_the_device_is_named() {
 }
 
 #[tokio::test]
-async fn a_segment_of_another_session_is_named() {
+async fn a_segment_of_another_session_is_named_and_kept() {
     let bed = Fixture::new().await;
     let device = recorded(&bed, b"mine").await;
     let other = SessionId([0x77; 16]);
@@ -631,9 +632,11 @@ async fn a_segment_of_another_session_is_named() {
     let file = theirs.file(0).to_vec();
     let mut offer = theirs.spool.offers().next().unwrap();
     offer.session = SESSION;
+    // It is evidence, too.
     let answer = bed.upload(&offer, &file, usize::MAX).await;
-    assert!(matches!(answer, UploadAnswer::Refused(_)), "{answer:?}");
+    assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
     let facts = bed.judged().await;
+    assert_eq!(facts.row.state, RecordingState::Tampered);
     let reason = facts.row.reason.unwrap();
     assert!(
         reason.contains(&format!("it belongs to session {other}")),

@@ -1,7 +1,7 @@
 //! The segment that is coming: whether it is wanted, what is checked of it as it comes, and how it is stored.
 
-use super::{Ingest, IngestAction, IngestFault, IngestState, UploadStream};
-use crate::limits::{MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
+use super::{Ingest, IngestAction, IngestFault, IngestState, MISSING_SEGMENT, UploadStream};
+use crate::limits::{MAX_MISSING_SEGMENTS, MAX_SEGMENT, MAX_SEGMENTS, UPLOAD_ACK_EVERY};
 use crate::recording::scan::{ExpectedSegment, ScanFault, SegmentScan};
 use crate::recording::segment::SegmentLink;
 use crate::wire::{OfferedSegment, SegmentBytes, SegmentHeld, SegmentRefused, UploadAnswer};
@@ -15,8 +15,8 @@ pub(super) struct IncomingSegment {
     acknowledged: u64,
     /// The block that is not what was written, and how; 0 if the header is not. What is behind it is taken without
     /// being checked.
-    pub(super) damage: Option<(u32, ScanFault)>,
-    /// It is whole, and being stored.
+    pub(super) damage: Option<(u32, IngestFault)>,
+    /// Everything of it that there is has come, and is being stored.
     storing: bool,
 }
 
@@ -33,7 +33,19 @@ impl Ingest {
     pub fn is_wanted(&self, offer: &OfferedSegment) -> bool {
         let is_open = self.is_open(offer.segment);
         let is_segment = offer.length <= MAX_SEGMENT as u64 && offer.segment < MAX_SEGMENTS;
-        is_open && is_segment && offer.segment == self.next_segment() && self.is_allowed(offer)
+        let is_new = offer.segment >= self.next_segment() && !self.is_far_behind(offer.segment);
+        is_open && is_segment && is_new && self.is_allowed(offer)
+    }
+
+    /// Returns whether segments between the stored ones and this one are missing.
+    #[must_use]
+    pub fn is_behind_missing(&self, segment: u32) -> bool {
+        segment > self.next_segment()
+    }
+
+    /// Returns whether more of them are missing than are passed over.
+    fn is_far_behind(&self, segment: u32) -> bool {
+        segment - segment.min(self.next_segment()) > MAX_MISSING_SEGMENTS
     }
 
     /// Notes that a segment is offered on `stream`.
@@ -54,16 +66,26 @@ impl Ingest {
         if offer.length > MAX_SEGMENT as u64 || offer.segment >= MAX_SEGMENTS {
             return self.tampered(offer.segment, 0, IngestFault::Bytes(ScanFault::Length));
         }
-        let next = self.next_segment();
-        if offer.segment > next {
+        if self.is_behind_missing(offer.segment) {
             // A device offers its segments in their order. It waits for the answer to what it has offered.
             self.incoming = None;
             self.settle(IngestState::Tampered {
-                segment: next,
+                segment: self.next_segment(),
                 block: 0,
                 fault: IngestFault::Missing,
             });
-            return self.refuse(offer.segment, SegmentRefused::Tampered);
+            if self.is_far_behind(offer.segment) {
+                return self.refuse(offer.segment, SegmentRefused::Tampered);
+            }
+            self.damaged = offer.segment.checked_sub(1);
+        }
+        if let Some((segment, block)) = self.cut.take() {
+            self.damaged = Some(segment);
+            self.settle(IngestState::Tampered {
+                segment,
+                block,
+                fault: IngestFault::Bytes(ScanFault::CutShort),
+            });
         }
         if !self.is_allowed(offer) {
             // While the session runs, the relay may be behind its device; what is too much then is so at its end.
@@ -84,6 +106,7 @@ impl Ingest {
             }
         } else {
             self.actions.push_back(IngestAction::Restart(offer.segment));
+            self.pass_over(offer.segment);
             self.incoming = Some(self.begin(offer));
         }
         self.acknowledge();
@@ -119,12 +142,8 @@ impl Ingest {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // The rest of it may be whole, and is wanted.
-                Err(fault) if fault.is_damage() => {
-                    incoming.damage = Some((incoming.scan.blocks(), fault));
-                }
                 Err(fault) => {
-                    let block = incoming.scan.blocks();
-                    return self.tampered(segment, block, IngestFault::Bytes(fault));
+                    incoming.damage = Some((incoming.scan.blocks(), IngestFault::Bytes(fault)));
                 }
             }
         }
@@ -142,15 +161,21 @@ impl Ingest {
             .as_ref()
             .is_some_and(|incoming| incoming.storing && incoming.offer.segment == held.segment);
         if ours && held.segment == self.next_segment() {
-            let damage = self.incoming.take().and_then(|incoming| incoming.damage);
+            let Some(incoming) = self.incoming.take() else {
+                return;
+            };
             self.stored.push((held.offset, held.hash));
-            self.answer(UploadAnswer::Stored(held.clone()));
-            if let Some((block, fault)) = damage {
+            if incoming.offer.length == held.offset {
+                self.answer(UploadAnswer::Stored(held.clone()));
+            }
+            let is_cut = incoming.scan.closed().is_none() && incoming.damage.is_none();
+            self.cut = is_cut.then(|| (held.segment, incoming.scan.blocks()));
+            if let Some((block, fault)) = incoming.damage {
                 self.damaged = Some(held.segment);
                 self.settle(IngestState::Tampered {
                     segment: held.segment,
                     block,
-                    fault: IngestFault::Bytes(fault),
+                    fault,
                 });
             }
             self.check_if_whole();
@@ -165,6 +190,37 @@ impl Ingest {
             .is_some()
         {
             self.refuse(segment, SegmentRefused::Unavailable);
+        }
+    }
+
+    /// Notes that the device does not have the rest of the segment that is coming: what has come of it is stored.
+    pub(super) fn store_rest(&mut self, segment: u32) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        if incoming.offer.segment != segment || incoming.received == 0 || incoming.storing {
+            return;
+        }
+        let cut = (
+            incoming.scan.blocks(),
+            IngestFault::Bytes(ScanFault::CutShort),
+        );
+        incoming.damage.get_or_insert(cut);
+        incoming.storing = true;
+        self.actions.push_back(IngestAction::Store(SegmentHeld {
+            session: self.session,
+            segment,
+            offset: incoming.received,
+            hash: incoming.scan.link(),
+        }));
+    }
+
+    /// Keeps the places of missing segments, up to the one that begins to come.
+    fn pass_over(&mut self, segment: u32) {
+        if let Ok(count) = usize::try_from(segment)
+            && count > self.stored.len()
+        {
+            self.stored.resize(count, MISSING_SEGMENT);
         }
     }
 
@@ -204,12 +260,11 @@ impl Ingest {
         if incoming.damage.is_none()
             && let Err(fault) = incoming.scan.finish()
         {
-            incoming.damage = Some((incoming.scan.blocks(), fault));
+            incoming.damage = Some((incoming.scan.blocks(), IngestFault::Bytes(fault)));
         }
-        let differs = incoming.scan.torn() > 0 || incoming.scan.link() != offer.hash;
+        let differs = incoming.scan.link() != offer.hash;
         if differs && incoming.damage.is_none() {
-            let block = incoming.scan.blocks();
-            return self.tampered(segment, block, IngestFault::OtherHash);
+            incoming.damage = Some((incoming.scan.blocks(), IngestFault::OtherHash));
         }
         if offer.closed && !incoming.storing {
             incoming.storing = true;

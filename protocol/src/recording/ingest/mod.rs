@@ -22,6 +22,9 @@ use crate::wire::{
 pub use self::action::{Checked, IngestAction};
 pub use self::state::{IngestFault, IngestState, LostReason, Truncated};
 
+/// The place of a segment that is missing among those that are stored.
+pub const MISSING_SEGMENT: (u64, SegmentLink) = (0, SegmentLink([0; 32]));
+
 /// An upload stream, in the order in which the relay came to know of them. A device gives one up before
 /// it opens the next, but what it has sent on the old one may come later than what it says on the new.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,16 +37,18 @@ pub struct Ingest {
     /// The newest stream that something was offered on: what an older one offers counts no more.
     stream: UploadStream,
     state: IngestState,
-    /// The stored segments: length and chain behind each.
+    /// The stored segments: length and chain behind each; [`MISSING_SEGMENT`] where one is missing.
     stored: Vec<(u64, SegmentLink)>,
     incoming: Option<IncomingSegment>,
     finished: Option<SessionFinished>,
     checking: bool,
-    /// The stored segment with a damaged block: the one behind it need not follow from it.
+    /// The segment that is damaged or missing: the one behind it need not follow from it, and is wanted.
     damaged: Option<u32>,
+    /// The last stored segment, and the number of its blocks, if it has no footer: none may follow it.
+    cut: Option<(u32, u32)>,
     /// The most bytes that all segments may have.
     allowed: u64,
-    /// The segment that the device does not have any more. Those before it are evidence, and still wanted.
+    /// The number of segments that are evidence, and still wanted, although the state is final.
     gone: Option<u32>,
     deadline: Option<Duration>,
     actions: VecDeque<IngestAction>,
@@ -79,6 +84,7 @@ impl Ingest {
             gone,
             checking: false,
             damaged: None,
+            cut: None,
             allowed: u64::MAX,
             deadline: None,
             actions: VecDeque::new(),
@@ -109,7 +115,8 @@ impl Ingest {
         if known.is_some_and(|known| finished.segments < known.segments) {
             self.handle_fewer(finished);
         }
-        let unwanted = self.state.is_terminal() && self.gone.is_none();
+        let is_evidence_wanted = self.gone.is_some() || self.damaged.is_some();
+        let unwanted = self.state.is_terminal() && !is_evidence_wanted;
         if self.finished.is_some() || unwanted {
             return self.answer(UploadAnswer::Noted(self.session));
         }
@@ -154,6 +161,8 @@ impl Ingest {
         // What was stored before is here all the same.
         if gone.segment >= self.next_segment() && !self.state.is_terminal() {
             let segment = gone.segment;
+            let finished = self.finished.as_ref();
+            let has_more = finished.is_some_and(|finished| segment + 1 < finished.segments);
             let tampered = |fault| IngestState::Tampered {
                 segment,
                 block: 0,
@@ -165,11 +174,16 @@ impl Ingest {
                 SegmentLost::Missing if segment > 0 || self.finished.is_some() => {
                     tampered(IngestFault::Removed)
                 }
+                SegmentLost::Unreadable if has_more => tampered(IngestFault::Unreadable),
                 why if self.stored.is_empty() => IngestState::Lost(LostReason::Gone(why)),
                 why => IngestState::Truncated(Truncated::Gone { segment, why }),
             };
             self.gone = Some(segment);
+            if matches!(state, IngestState::Tampered { .. }) {
+                self.damaged = Some(segment);
+            }
             self.settle(state);
+            self.store_rest(segment);
         }
         self.answer(UploadAnswer::Noted(self.session));
     }
@@ -238,7 +252,6 @@ impl Ingest {
         if let Some((segment, (block, fault))) =
             incoming.and_then(|incoming| Some((incoming.offer.segment, incoming.damage?)))
         {
-            let fault = IngestFault::Bytes(fault);
             return self.settle(IngestState::Tampered {
                 segment,
                 block,
@@ -269,13 +282,13 @@ impl Ingest {
         self.state
     }
 
-    /// Returns the stored segments: length, and the chain behind each.
+    /// Returns the stored segments: length, and the chain behind each; [`MISSING_SEGMENT`] where one is missing.
     #[must_use]
     pub fn stored(&self) -> &[(u64, SegmentLink)] {
         &self.stored
     }
 
-    /// Returns whether a segment is still wanted: behind damage, and before what is gone, what is whole is evidence.
+    /// Returns whether a segment is still wanted: behind damage, and around what is gone, what is whole is evidence.
     fn is_open(&self, segment: u32) -> bool {
         let is_evidence = self.damaged.is_some() || self.gone.is_some_and(|gone| segment < gone);
         is_evidence || !self.state.is_terminal()
@@ -291,8 +304,12 @@ impl Ingest {
         let at = usize::try_from(finished.segments).ok();
         let last = at.and_then(|count| self.stored.get(count.checked_sub(1)?));
         if last.is_some_and(|(_, link)| *link != finished.hash) {
-            let segment = finished.segments.saturating_sub(1);
-            return self.tampered(segment, 0, IngestFault::OtherHash);
+            // What has come of it is stored, and is evidence.
+            return self.settle(IngestState::Tampered {
+                segment: finished.segments.saturating_sub(1),
+                block: 0,
+                fault: IngestFault::OtherHash,
+            });
         }
         self.checking = true;
         self.actions.push_back(IngestAction::Check);

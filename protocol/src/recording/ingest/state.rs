@@ -67,6 +67,8 @@ pub enum IngestFault {
     Removed,
     /// The segment is damaged on the device.
     Damaged,
+    /// The device cannot read the segment, and has later ones.
+    Unreadable,
     /// The content is not what the device announced.
     OtherHash,
     /// The recorded output or input is not what the relay passed on.

@@ -1,10 +1,11 @@
-//! Reads behind a damaged block or header: the blocks of its segment that can still be opened, and the segments after it.
+//! Reads behind a damaged block or header, and behind a segment that is missing, cut short or another's: the blocks that
+//! can still be opened, and the segments after it.
 //!
 //! No chain leads there, so that nothing of it is proved: the seals alone say that each block was sealed to the key, and
 //! that it is in its place. A block that was packed with text of the damaged one cannot be unpacked, and is missing, too.
 
 use alloc::vec::Vec;
-use core::iter;
+use core::{iter, mem};
 
 use super::RecordingReader;
 use crate::ids::SessionId;
@@ -47,6 +48,10 @@ pub struct BehindReader<'k> {
     damaged: Option<u32>,
     /// The chain before it, if its header is damaged.
     before: Option<SegmentLink>,
+    /// The place where the segment before was cut, which is still to be given.
+    cut: Option<DamagedBlock>,
+    /// The segment before was missing.
+    is_missing: bool,
     micros: u64,
     /// `micros` is the time of the last record.
     is_timed: bool,
@@ -59,18 +64,26 @@ pub struct BehindReader<'k> {
 }
 
 impl<'k> RecordingReader<'k> {
-    /// Returns what reads on behind the damaged block that stopped this reader; `None` if none did. It begins with the
-    /// segment of that block.
+    /// Returns what reads on behind the damage that stopped this reader; `None` if none did. It begins with the segment
+    /// that [`Self::read_segment`] did not take.
     #[must_use]
     pub fn behind(&self) -> Option<BehindReader<'k>> {
         let fault = self.fault?;
-        let is_damage = fault.is_damage() || fault == ScanFault::Seal;
+        let is_sealed_otherwise = matches!(fault, ScanFault::Seal | ScanFault::UnknownKey(_));
+        let is_damage = fault.is_damage() || is_sealed_otherwise;
+        // It shows at the segment behind it, which is the next one to be read.
+        let is_cut = fault == ScanFault::CutShort;
         (is_damage && self.end.is_none()).then_some(BehindReader {
             session: self.session,
             secrets: self.secrets,
-            segment: self.at.segment,
-            damaged: Some(self.at.block),
+            segment: self.at.segment.saturating_add(u32::from(is_cut)),
+            damaged: Some(self.at.block).filter(|_| !is_cut),
             before: Some(self.link).filter(|_| fault.is_of_the_header()),
+            cut: is_cut.then_some(DamagedBlock {
+                segment: self.at.segment,
+                block: self.at.block,
+            }),
+            is_missing: false,
             micros: self.at.micros,
             is_timed: false,
             left: self.left,
@@ -86,6 +99,9 @@ impl BehindReader<'_> {
     /// there is something behind the segment.
     pub fn read_segment(&mut self, bytes: &[u8], each: &mut dyn FnMut(u64, Behind<'_>)) -> bool {
         let segment = self.segment;
+        if let Some(cut) = self.cut.take() {
+            each(self.micros, Behind::Damage(cut));
+        }
         let damaged = self.damaged.take();
         let from = damaged.unwrap_or(0);
         let opened = self.open(bytes, damaged).and_then(|blocks| {
@@ -100,13 +116,18 @@ impl BehindReader<'_> {
                     segment,
                     block: from,
                 };
-                each(self.micros, Behind::Damage(block));
+                // Several that are missing are one place.
+                let was_missing = mem::replace(&mut self.is_missing, fault == ScanFault::Missing);
+                if !(was_missing && self.is_missing) {
+                    each(self.micros, Behind::Damage(block));
+                }
                 self.is_timed = false;
                 self.segment = segment.saturating_add(1);
                 // The next segment has a header of its own.
-                return fault.is_of_the_header();
+                return fault != ScanFault::TooLong;
             }
         };
+        self.is_missing = false;
         // The footer has the time of the last record. All others are counted back from there.
         let (mut places, mut since) = (0_u32, 0_u64);
         blocks.walk(&mut |part| match part {
@@ -148,7 +169,7 @@ impl BehindReader<'_> {
         }
         match event {
             Event::Start(start) => {
-                !core::mem::replace(&mut self.started, true) && start.session == self.session
+                !mem::replace(&mut self.started, true) && start.session == self.session
             }
             Event::End(_) => {
                 self.ended = true;
@@ -180,6 +201,9 @@ impl BehindReader<'_> {
 
     /// Returns the header of the segment, and what opens its blocks.
     fn open_header(&mut self, bytes: &[u8]) -> Result<(SegmentHeader, SkippingOpener), ScanFault> {
+        if bytes.is_empty() {
+            return Err(ScanFault::Missing);
+        }
         let before = self.before.take();
         let head = bytes.get(..HEADER_LEN).ok_or(ScanFault::NotASegment)?;
         let header = match parse_header(head) {

@@ -180,7 +180,7 @@ impl<'k> RecordingReader<'k> {
         match self.closed.take() {
             Some(BlockKind::Footer) => {}
             Some(BlockKind::FinalFooter) => return Err(ScanFault::BehindEnd),
-            Some(BlockKind::Records) | None => return Err(ScanFault::CutBefore),
+            Some(BlockKind::Records) | None => return Err(ScanFault::CutShort),
         }
         self.at.segment += 1;
         (self.at.block, self.at.offset) = (0, 0);

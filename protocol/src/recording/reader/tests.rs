@@ -234,7 +234,7 @@ fn what_is_cut_swapped_dropped_or_anothers_is_named() {
 
     let mut cut = segments.clone();
     cut[1].truncate(edges[2]);
-    tampered(&cut, 1, 2, ScanFault::CutBefore);
+    tampered(&cut, 1, 2, ScanFault::CutShort);
 
     let mut dropped = segments.clone();
     dropped.remove(1);

@@ -1,4 +1,4 @@
-//! Damage in a segment, and what a crash leaves: the one has blocks behind it, the other has not.
+//! Damage of a segment, and what a crash leaves: the one has blocks behind it, the other has not.
 
 use alloc::vec::Vec;
 
@@ -7,12 +7,12 @@ use crate::recording::medium::SegmentName;
 use crate::recording::scan::ScanFault;
 use crate::recording::segment::{BlockKind, block_length};
 
-/// A block or a header that is not what was written. Its segment is kept and delivered as it is.
+/// A block, a header or an end that is not what was written. Its segment is kept and delivered as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// In which segment.
     pub segment: SegmentName,
-    /// The number of the block, from 0; 0 if it is the header.
+    /// The number of the block, from 0; 0 if it is the header, and that of the first one that is missing.
     pub block: u32,
     /// The fault.
     pub fault: ScanFault,

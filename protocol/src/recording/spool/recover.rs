@@ -24,11 +24,11 @@ pub struct Recovered {
     pub unfinished: Vec<SessionId>,
     /// Segments whose torn end was cut off.
     pub cut: Vec<TornEnd>,
-    /// Blocks and headers that are not what was written. Their segments are delivered as they are.
+    /// Segments that are not what was written, and from which block on. They are delivered as they are.
     pub damaged: Vec<Damage>,
     /// Segments that are not here although older and newer ones are: the relay has them, or they were removed.
     pub missing: Vec<SegmentName>,
-    /// Segments that are corrupt and were set aside, and why.
+    /// Segments of which nothing can be delivered, which were set aside, and why.
     pub corrupt: Vec<(SegmentName, ScanFault)>,
 }
 
@@ -131,7 +131,7 @@ impl Spool {
         }
         let Some((last, link)) = state.last else {
             // Of the first segment, nothing had been written.
-            if let Some(file) = found.first().filter(|_| !state.broken) {
+            if let Some(file) = found.first().filter(|_| !state.corrupt) {
                 recovered.unfinished.push(session);
                 let why = match lost_power {
                     true => SegmentLost::PowerLoss,
@@ -164,26 +164,37 @@ impl Spool {
         medium: &mut M,
         recovered: &mut Recovered,
     ) {
-        let follows = state.last.filter(|(last, _)| last + 1 == found.name.index);
-        if let Some((last, _)) = state.last.filter(|_| follows.is_none() && !state.broken) {
+        let index = found.name.index;
+        let follows = state.last.filter(|(last, _)| last + 1 == index);
+        let next = state.next.replace(index.saturating_add(1));
+        if let Some(next) = next.filter(|next| *next != index) {
             // The relay has it, or it was removed: only the relay knows. What is behind it is kept in both cases.
             let missing = SegmentName {
                 session: found.name.session,
-                index: last.saturating_add(1),
+                index: next,
             };
             recovered.missing.push(missing);
             self.report_gone(missing, SegmentLost::Missing);
         }
         let expected = ExpectedSegment {
-            place: Some((found.name.session, found.name.index)),
+            place: Some((found.name.session, index)),
             // Behind a damaged block the chain is not known.
             before: follows.map(|(_, link)| link).filter(|_| !state.damaged),
         };
         let (scan, fault) = scan(medium, found, expected);
         let is_read = scan.whole() + scan.torn() as u64 == found.length;
-        let fault = fault.or_else(|| scan.finish().err().filter(|_| is_read));
+        // All but the newest end with a footer.
+        let is_cut = !newest && (scan.closed().is_none() || !is_read);
+        let cut = is_cut.then_some(ScanFault::CutShort);
+        let fault = fault.or_else(|| scan.finish().err().filter(|_| is_read).or(cut));
         let lost = found.length - scan.whole().min(found.length);
-        if let Some(fault) = fault.filter(|_| !state.broken)
+        // What can't be read can't be delivered.
+        let there = if is_read || fault != cut {
+            found.length
+        } else {
+            scan.whole()
+        };
+        if let Some(fault) = fault.filter(|_| there > 0)
             && let Some(last) = self.damage(found, newest, &scan, fault, state, medium)
         {
             recovered.damaged.push(Damage {
@@ -192,19 +203,12 @@ impl Spool {
                 fault,
             });
             (state.damaged, state.closed) = (true, last);
-            state.last = Some((found.name.index, scan.link()));
-            self.keep(found, &scan, found.length, FileState::Waiting);
+            state.last = Some((index, scan.link()));
+            self.keep(found, &scan, there, FileState::Waiting);
             return;
         }
-        let fault = match fault {
-            None if !newest && (lost > 0 || scan.whole() == 0) => Some(ScanFault::CutBefore),
-            Some(fault) if !self.may_be_torn(newest, lost) => Some(fault),
-            _ => None,
-        };
-        if state.broken || fault.is_some() {
-            // Nothing behind a break belongs to what the relay can check.
-            state.broken = true;
-            let fault = fault.unwrap_or(ScanFault::CutBefore);
+        if let Some(fault) = fault.filter(|_| !self.may_be_torn(newest, lost)) {
+            state.corrupt = true;
             recovered.corrupt.push((found.name, fault));
             self.report_gone(found.name, SegmentLost::Corrupt);
             self.set_aside_now(found, medium);
@@ -220,7 +224,7 @@ impl Spool {
         }
         state.damaged = false;
         state.closed = scan.closed();
-        state.last = Some((found.name.index, scan.link()));
+        state.last = Some((index, scan.link()));
         self.keep(found, &scan, scan.whole(), FileState::Waiting);
     }
 
@@ -241,7 +245,9 @@ impl Spool {
         let rest = read_rest(medium, found.name, scan.whole(), found.length);
         let lost = rest.len() as u64;
         let behind = blocks_behind(&rest);
-        let torn = self.may_be_torn(newest, lost)
+        // A header that is whole is no torn write.
+        let torn = !fault.is_misplaced()
+            && self.may_be_torn(newest, lost)
             && (behind.is_none() || (state.lost_power && has_unwritten(&rest)));
         let footer = behind.filter(|kind| *kind != BlockKind::Records);
         (!torn).then_some(footer.or(scan.closed()))
@@ -314,8 +320,11 @@ struct RecoveredSegment {
 struct SegmentWalk {
     last: Option<(u32, SegmentLink)>,
     closed: Option<BlockKind>,
-    broken: bool,
-    /// The last segment has a damaged block.
+    /// The number behind that of the last file.
+    next: Option<u32>,
+    /// A file was set aside.
+    corrupt: bool,
+    /// The last segment is damaged.
     damaged: bool,
     lost_power: bool,
 }

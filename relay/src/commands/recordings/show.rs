@@ -43,7 +43,7 @@ pub(super) async fn show(
                 "client".to_owned(),
                 value!(facts.row.session.client.to_string()),
             );
-            text.insert("segments".to_owned(), value!(facts.segments.len()));
+            text.insert("segments".to_owned(), value!(facts.stored_segments()));
             text.insert("chain".to_owned(), value!(chain));
             text.insert("verdict".to_owned(), value!(verdict));
             let signature = facts.row.signature.as_deref().map(hex);
@@ -80,7 +80,7 @@ pub(super) async fn show(
             format!(
                 "{} in {}",
                 Count(row.bytes, "byte"),
-                count(facts.segments.len(), "segment")
+                count(facts.stored_segments(), "segment")
             ),
         ),
         (
@@ -245,7 +245,7 @@ pub(super) async fn verify(facts: &RecordingFacts, context: &Context) -> Result<
         return says(NOT_YET, what.to_owned());
     };
     let (_, link) = end;
-    let segments = count(facts.segments.len(), "segment");
+    let segments = count(facts.stored_segments(), "segment");
     let reason = facts.row.reason.as_deref().unwrap_or("no reason known");
     // What was signed decides, and not what the row says of it.
     let (code, said) = match state {

@@ -70,6 +70,12 @@ impl Recordings {
     ) -> Result<Option<Vec<UploadAnswer>>, RecordingError> {
         let slot = self.slot(id);
         let mut entry = slot.lock().await;
+        if let UploadMessage::Offer(offer) = &message
+            && let Some(known) = entry.as_mut()
+        {
+            // What is between them may be at another relay, which the device was at meanwhile.
+            known.is_stale |= known.ingest.is_behind_missing(offer.segment);
+        }
         let taken = async {
             let Some(entry) = self.load(id, &mut entry).await? else {
                 return Ok(None);

@@ -1,6 +1,6 @@
 //! Takes up a segment of which a part came before the relay was restarted.
 
-use holdfast_protocol::recording::ingest::{Ingest, IngestAction};
+use holdfast_protocol::recording::ingest::{Ingest, IngestAction, IngestState};
 use holdfast_protocol::recording::scan::{ExpectedSegment, SegmentScan};
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::{OfferedSegment, SegmentBytes};
@@ -28,9 +28,11 @@ impl Recordings {
         let before = stored
             .last()
             .map_or_else(|| SegmentLink::first(&id), |(_, link)| *link);
+        // Of an altered recording no chain proves anything any more.
+        let is_altered = matches!(entry.ingest.state(), IngestState::Tampered { .. });
         let mut scan = SegmentScan::new(ExpectedSegment {
             place: Some((id, segment)),
-            before: Some(before),
+            before: Some(before).filter(|_| !is_altered),
         });
         let mut input = bytes.as_slice();
         let is_current = loop {

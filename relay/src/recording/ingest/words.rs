@@ -61,6 +61,9 @@ pub(super) fn words(
                     format!("segment {segment} is missing: its file is not on the device any more")
                 }
                 IngestFault::Damaged => format!("segment {segment} was damaged on the device"),
+                IngestFault::Unreadable => {
+                    format!("segment {segment} is missing: the device cannot read it")
+                }
                 IngestFault::OtherHash => {
                     format!(
                         "segment {segment}, block {block}: it is not what the device said that there is"

@@ -15,6 +15,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::ids::SessionId;
 use holdfast_protocol::limits::MAX_SEGMENT;
+use holdfast_protocol::recording::ingest::MISSING_SEGMENT;
+use holdfast_protocol::recording::segment::SegmentLink;
 use object_store::aws::AmazonS3;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
@@ -170,24 +172,27 @@ impl Objects {
     }
 
     /// Returns the stored segments of a recording from the first, for a thread that reads them: one is fetched while
-    /// it is at the one before. Needs a runtime.
+    /// it is at the one before. One that is missing among them has no bytes. Needs a runtime.
     #[must_use]
-    pub(crate) fn fetch(&self, id: SessionId, segments: u32) -> Fetched {
+    pub(crate) fn fetch(&self, id: SessionId, segments: &[(u64, SegmentLink)]) -> Fetched {
         let (give, take) = mpsc::channel(1);
         let this = self.clone();
+        let missing = |segment: &(u64, SegmentLink)| *segment == MISSING_SEGMENT;
+        let segments: Vec<bool> = segments.iter().map(missing).collect();
+        let left = segments.len();
         tokio::spawn(async move {
-            for segment in 0..segments {
-                let read = this.read(id, segment).await;
+            for (segment, is_missing) in (0..).zip(segments) {
+                let read = match is_missing {
+                    true => Ok(Vec::new()),
+                    false => this.read(id, segment).await,
+                };
                 let last = read.is_err();
                 if give.send(read).await.is_err() || last {
                     return;
                 }
             }
         });
-        Fetched {
-            take,
-            left: segments,
-        }
+        Fetched { take, left }
     }
 
     async fn read(&self, id: SessionId, segment: u32) -> io::Result<Vec<u8>> {
@@ -254,7 +259,7 @@ impl fmt::Debug for Objects {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     take: mpsc::Receiver<io::Result<Vec<u8>>>,
-    left: u32,
+    left: usize,
 }
 
 impl Iterator for Fetched {

@@ -416,7 +416,7 @@ async fn a_damaged_length_hides_nothing_that_is_behind_it() {
 }
 
 /// Returns what is read of stdout before the first damaged block, the damage, and what is read behind it.
-async fn read(
+pub(super) async fn read(
     bed: &Fixture,
     facts: RecordingFacts,
 ) -> (Vec<u8>, Vec<DamagedBlock>, Vec<(u8, Option<Mark>)>) {

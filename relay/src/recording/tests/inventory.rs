@@ -86,12 +86,14 @@ async fn recording_that_is_not_listed_has_its_verdict_at_once() {
             assert_eq!((facts.row.state, facts.row.verified), (state, Some(false)));
             let said = facts.row.reason.unwrap();
             assert!(said.starts_with(reason), "{said}");
-            // What comes all the same changes nothing: it stays with one verdict.
+            // What comes all the same changes nothing: it stays with one verdict. Of an altered recording it is evidence.
             let offer = device.spool.offers().last().unwrap();
             let answer = bed
                 .upload(&offer, device.file(offer.segment), usize::MAX)
                 .await;
-            assert!(matches!(answer, UploadAnswer::Refused(_)), "{answer:?}");
+            let is_kept = matches!(answer, UploadAnswer::Stored(_));
+            assert_eq!(is_kept, state == Tampered && is_reported, "{answer:?}");
+            assert!(is_kept || matches!(answer, UploadAnswer::Refused(_)));
             assert_eq!(bed.facts().await.row.state, state);
             assert_eq!(bed.events().await.len(), 1);
         }

@@ -145,8 +145,7 @@ fn read(
         .bounded(most)
         .of_whole_segments();
     let mut rest: Option<BehindReader<'_>> = None;
-    let count = u32::try_from(facts.segments.len()).unwrap_or(u32::MAX);
-    for bytes in objects.fetch(facts.row.session.id, count) {
+    for bytes in objects.fetch(facts.row.session.id, &facts.segments) {
         let bytes = bytes?;
         if rest.is_none() {
             let mut record = |micros, record: &Record<'_>| each(micros, StoredPart::Record(record));
@@ -308,7 +307,7 @@ impl Findings {
         VerdictText {
             recording: facts.row.session.id.to_string(),
             state: state.as_str().to_owned(),
-            segments: facts.segments.len() as u64,
+            segments: facts.stored_segments() as u64,
             chain: hex(&self.link.0),
             gaps: self.gaps.0,
             streams: assessment

@@ -5,6 +5,7 @@ use holdfast_protocol::recording::chain::{
     ChainKey, Closing, ContentPoints, ControlDigest, Expectation, RecordedKind, SeenFiles,
     SeenForwards, SessionStart, StreamDigest,
 };
+use holdfast_protocol::recording::ingest::MISSING_SEGMENT;
 use holdfast_protocol::recording::segment::SegmentLink;
 use holdfast_protocol::wire::SessionFinished;
 
@@ -45,7 +46,7 @@ pub(crate) struct RecordingRow {
 pub(crate) struct RecordingFacts {
     /// The listed facts.
     pub row: RecordingRow,
-    /// The stored segments, from the first.
+    /// The stored segments, from the first; [`MISSING_SEGMENT`] where one is missing.
     pub segments: Vec<(u64, SegmentLink)>,
     /// The device's report.
     pub report: Option<SessionFinished>,
@@ -95,6 +96,15 @@ impl RecordingFacts {
             forwards: self.forwards.clone(),
             files: self.files.clone(),
         }
+    }
+
+    /// Returns the number of the segments that are stored.
+    #[must_use]
+    pub(crate) fn stored_segments(&self) -> usize {
+        let segments = self.segments.iter();
+        segments
+            .filter(|stored| **stored != MISSING_SEGMENT)
+            .count()
     }
 
     /// Returns whether nothing was written down of what passed in the session.

@@ -1,7 +1,9 @@
 //! Reads recordings: for listings, for work that goes on with one, and for what is to be done.
 
 use holdfast_protocol::ids::{DeviceId, SessionId};
+use holdfast_protocol::limits::MAX_SEGMENTS;
 use holdfast_protocol::recording::chain::{ChainKey, SeenForwards};
+use holdfast_protocol::recording::ingest::MISSING_SEGMENT;
 
 use super::facts::{RecordingFacts, RecordingRow};
 use super::rows::{Row, Whole};
@@ -40,7 +42,7 @@ const COLUMNS: &str = "SELECT r.id, r.user_name, r.user_id, r.device, r.device_n
 const REST: &str = ", r.refused, r.expected, r.chain_key, r.seen, r.report, r.begun, r.control,
         r.closing, r.unfollowed, r.booked, r.forwards, r.content, r.files";
 const FROM: &str = " FROM recordings r WHERE ";
-const SEGMENTS: &str = "SELECT length, hash FROM recording_segments WHERE recording = $1
+const SEGMENTS: &str = "SELECT segment, length, hash FROM recording_segments WHERE recording = $1
     ORDER BY segment";
 const FORWARDS: &str = "SELECT number, seen FROM recording_forwards WHERE recording = $1";
 // A session that the device refused has left nothing, as a rule; what has left something is shown.
@@ -213,11 +215,15 @@ impl Store {
             return Ok(None);
         };
         let segments = sql::query_as(SEGMENTS).bind(id.0.as_slice());
-        let segments: Vec<(i64, Vec<u8>)> = segments.fetch_all(self.reads()).await?;
-        let segments = segments.into_iter().map(|(length, hash)| {
+        let rows: Vec<(i64, i64, Vec<u8>)> = segments.fetch_all(self.reads()).await?;
+        let mut segments = Vec::new();
+        for (segment, length, hash) in rows {
+            let segment = u32::try_from(segment).ok().filter(|at| *at < MAX_SEGMENTS);
+            let place = usize::try_from(segment.ok_or_else(corrupt)?).map_err(|_| corrupt())?;
+            segments.resize(place, MISSING_SEGMENT);
             let length = u64::try_from(length).map_err(|_| corrupt())?;
-            Ok((length, unpacked(&hash)?))
-        });
+            segments.push((length, unpacked(&hash)?));
+        }
         let forwards = match rest.forwards {
             Some(given) if row.session.is_of_forwards() && rest.chain_key.is_some() => {
                 let given = rest.closing.is_some().then_some(given);
@@ -228,7 +234,7 @@ impl Store {
         let key = rest.chain_key.map(|key| key.try_into().map(ChainKey));
         Ok(Some(RecordingFacts {
             row: row.read()?,
-            segments: segments.collect::<Result<_, StoreError>>()?,
+            segments,
             report: rest.report.as_deref().map(unpacked).transpose()?,
             key: key.transpose().map_err(|_| corrupt())?,
             seen: unpacked(&rest.seen)?,

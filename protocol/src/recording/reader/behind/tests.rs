@@ -231,13 +231,19 @@ fn what_is_before_the_lost_block_may_be_referred_to() {
 fn other_faults_are_no_damage() {
     let segments = write(SESSION, 3, 2, &noise);
     let secrets = [secret()];
-    let mut reader = RecordingReader::new(SESSION, &secrets);
+    // More than the session can have been.
+    let mut reader = RecordingReader::new(SESSION, &secrets).bounded(10);
     assert!(reader.behind().is_none());
-    reader.read_segment(&segments[0], &mut |_, _| {}).unwrap();
-    // Another's in its place.
-    reader
-        .read_segment(&segments[2], &mut |_, _| {})
-        .unwrap_err();
+    let fault = reader.read_segment(&segments[0], &mut |_, _| {});
+    assert_eq!(fault, Err(ScanFault::TooLong));
+    assert!(reader.behind().is_none());
+    // Something behind the end.
+    let mut reader = RecordingReader::new(SESSION, &secrets);
+    for segment in &segments {
+        reader.read_segment(segment, &mut |_, _| {}).unwrap();
+    }
+    let fault = reader.read_segment(&segments[2], &mut |_, _| {});
+    assert_eq!(fault, Err(ScanFault::BehindEnd));
     assert!(reader.behind().is_none());
 }
 
