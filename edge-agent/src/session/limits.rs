@@ -133,6 +133,11 @@ pub(crate) const PAM_LINGER: Duration = Duration::from_secs(1);
 /// Most PAM sessions that stay open so. Each is three waiting processes, of about 2 MiB.
 pub(crate) const MAX_UNUSED_LOGINS: usize = 4;
 
+/// Most PAM sessions that are being closed while a further one is opened. Each is three processes, whose account can keep
+/// them for [`PAM_CLOSE_TIMEOUT`], and a module that hangs for [`PAM_UNMOUNT_TIMEOUT`]: who logs in over and over would
+/// fill the memory of a small device. A good one is closed within milliseconds.
+pub(crate) const MAX_CLOSING_LOGINS: usize = 16;
+
 /// Sets the interval at which the end of `su` is checked.
 pub(crate) const PAM_END_POLL: Duration = Duration::from_millis(20);
 

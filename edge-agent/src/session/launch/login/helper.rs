@@ -13,7 +13,7 @@ use rustix::process::setsid;
 use rustix::stdio::stdin;
 
 use super::waiting::WaitingShell;
-use super::{LoginAnswer, LoginMode, LoginTask, bounded_length, no_pam};
+use super::{LoginAnswer, LoginMode, LoginTask, ROOT, bounded_length, no_pam};
 use crate::os::accounts;
 use crate::session::launch::account::{prepare, take_loginuid};
 use crate::session::launch::helper::{close_inherited, default_signals};
@@ -22,9 +22,6 @@ use crate::session::limits::MAX_LOGIN_TASK;
 /// The messages of PAM's modules, in English as no language is set, about a password that must be changed before
 /// anything else.
 const CHANGE: [&str; 2] = ["change your password", "password has expired"];
-
-/// The name of the account by which is seen whether PAM works at all.
-const ROOT: &str = "root";
 
 /// Runs the helper's whole life.
 pub fn main() -> ! {

@@ -19,6 +19,8 @@ mod waiting;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
@@ -31,9 +33,11 @@ use serde::{Deserialize, Serialize};
 use smol::{Async, Timer};
 
 use super::start_helper;
-use crate::os::accounts;
 use crate::os::process::SessionProcess;
-use crate::session::limits::{LAUNCH_TIMEOUT, MAX_LOGIN_ANSWER};
+use crate::os::{accounts, clock, runtime};
+use crate::session::limits::{
+    LAUNCH_TIMEOUT, MAX_CLOSING_LOGINS, MAX_LOGIN_ANSWER, PAM_CLOSE_TIMEOUT, PAM_END_POLL,
+};
 use crate::warn;
 
 pub(super) use given::PamResult;
@@ -54,6 +58,12 @@ const SU: [&str; 4] = [
 
 /// The place where PAM's rules for `su` are.
 const RULES: [&str; 2] = ["/etc/pam.d/su", "/usr/lib/pam.d/su"];
+
+/// The name of the account by which is seen whether PAM works at all.
+const ROOT: &str = "root";
+
+/// The reason of a refusal where earlier sessions do not end.
+const TOO_MANY: &str = "too many earlier sessions are still being closed; try again in a moment";
 
 /// Names who makes a session a login session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -145,13 +155,34 @@ impl PamSession {
     }
 }
 
+/// The number of helpers that close their sessions.
+static CLOSING: AtomicUsize = AtomicUsize::new(0);
+
 impl Drop for PamSession {
     fn drop(&mut self) {
         // The helper ends when its socket closes.
-        if let Some(process) = self.process.take() {
-            process.leave();
+        if let Some(mut process) = self.process.take() {
+            CLOSING.fetch_add(1, Ordering::Relaxed);
+            runtime::spawn(async move {
+                process.exited().await;
+                process.reap();
+                CLOSING.fetch_sub(1, Ordering::Relaxed);
+            })
+            .detach();
         }
     }
+}
+
+/// Waits until few enough sessions are being closed that another may be opened; returns whether that came in time.
+async fn is_free(time: Duration) -> bool {
+    let deadline = clock::instant() + time;
+    while CLOSING.load(Ordering::Relaxed) >= MAX_CLOSING_LOGINS {
+        if clock::instant() >= deadline {
+            return false;
+        }
+        Timer::after(PAM_END_POLL).await;
+    }
+    true
 }
 
 /// Opens a PAM session for the login of `open`, where `mode` and the device have it so.
@@ -168,6 +199,13 @@ async fn open(
         (LoginMode::Pam, Err(missing)) => return Err(no_pam(missing.text())),
         (LoginMode::Auto | LoginMode::Pam, Ok(su)) => su,
     };
+    if !is_free(PAM_CLOSE_TIMEOUT).await {
+        return match (mode, open.login.as_str()) {
+            // Root must get in to mend it.
+            (LoginMode::Auto, ROOT) => Ok(None),
+            _ => Err(no_pam(TOO_MANY)),
+        };
+    }
     let task = LoginTask {
         su,
         login: open.login.clone(),
@@ -219,4 +257,47 @@ fn bounded_length(length: [u8; 4], most: usize) -> io::Result<usize> {
     let length = usize::try_from(u32::from_be_bytes(length)).ok();
     let length = length.filter(|length| *length <= most);
     length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    /// Starts a helper that stays until its input ends, and returns it with that.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the session reaps it, which is what is tested"
+    )]
+    fn helper() -> (PamSession, std::process::ChildStdin) {
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let (control, _) = UnixStream::pair().unwrap();
+        let session = PamSession {
+            control: Async::new(control).unwrap(),
+            process: Some(SessionProcess::new(&child)),
+        };
+        (session, input)
+    }
+
+    #[test]
+    fn none_is_opened_while_too_many_are_being_closed() {
+        runtime::run(async {
+            let mut helpers: Vec<_> = (0..MAX_CLOSING_LOGINS).map(|_| helper()).collect();
+            assert!(is_free(Duration::ZERO).await, "all of them are open");
+            let mut inputs = Vec::new();
+            for (session, input) in helpers.drain(..) {
+                assert!(is_free(Duration::ZERO).await);
+                drop(session);
+                inputs.push(input);
+            }
+            assert!(!is_free(PAM_END_POLL).await);
+            inputs.pop();
+            assert!(is_free(Duration::from_secs(30)).await, "one has ended");
+        });
+    }
 }
