@@ -87,6 +87,8 @@ kinds! {
     RelayStopped = "relay.stopped",
     /// A relay joined the cluster.
     RelayJoined = "relay.joined",
+    /// A relay was declared dead by another one of its cluster.
+    RelayDied = "relay.died",
     /// A relay left the cluster.
     RelayLeft = "relay.left",
     /// A key of the relay that was replaced on purpose was accepted.

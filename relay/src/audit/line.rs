@@ -32,16 +32,22 @@ pub(crate) const FIELDS: [&str; 15] = [
 
 /// Returns the table's head; its columns are as wide as those of [`text`], or of [`two_lines`].
 #[must_use]
-pub(crate) fn head(is_two_lines: bool) -> String {
+pub(crate) fn head(is_two_lines: bool, has_relay: bool) -> String {
     if is_two_lines {
         return first_line("TIME (UTC)", "N", ["EVENT", "USER", "DEVICE", "OUTCOME"]);
     }
     let [event, user, device, outcome, count] = WIDTHS;
     let (time, width) = ("TIME (UTC)", TIME_WIDTH);
+    let relay = relay_column(has_relay.then_some("RELAY"));
     format!(
-        "{time:<width$}  {:<event$}  {:<user$}  {:<device$}  {:<outcome$}  {:>count$}  DETAILS\n",
+        "{time:<width$}  {:<event$}  {:<user$}  {:<device$}  {:<outcome$}  {relay}{:>count$}  DETAILS\n",
         "EVENT", "USER", "DEVICE", "OUTCOME", "N"
     )
+}
+
+/// Returns the column with the name of the relay, which there is where the cluster has several.
+fn relay_column(relay: Option<&str>) -> String {
+    relay.map_or_else(String::new, |relay| format!("{relay:<RELAY_WIDTH$}  "))
 }
 
 /// `2026-11-22 05:06:07.000000`.
@@ -49,20 +55,24 @@ const TIME_WIDTH: usize = 26;
 /// The widths of the columns of event, user, device, outcome and how many. A longer value moves the rest of its line,
 /// so that lines can be written as they come.
 const WIDTHS: [usize; 5] = [17, 10, 14, 7, 4];
+/// `relay1.example.com`.
+const RELAY_WIDTH: usize = 18;
 
-/// Returns the entry as a row of a table, which represents `count` like it, with its line feed. Every value from
-/// outside is escaped.
+/// Returns the entry as a row of a table, which represents `count` like it, with its line feed; `has_relay` says whether
+/// it names the relay. Every value from outside is escaped.
 #[must_use]
-pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
+pub(crate) fn text(entry: &AuditEntry, count: usize, has_relay: bool) -> String {
     let time = entry.time.rfc3339().replace('T', " ").replace('Z', "");
     let shown = |text: &Option<String>| match text {
         Some(text) if !text.is_empty() => Escaped(text).to_string(),
         _ => "-".to_owned(),
     };
     let (user, device) = (shown(&entry.user), shown(&entry.device));
+    let relay = has_relay.then(|| shown(&entry.relay));
+    let relay = relay_column(relay.as_deref());
     let [e, u, d, o, n] = WIDTHS;
     let mut line = format!(
-        "{time:<TIME_WIDTH$}  {:<e$}  {user:<u$}  {device:<d$}  {:<o$}  {count:>n$} ",
+        "{time:<TIME_WIDTH$}  {:<e$}  {user:<u$}  {device:<d$}  {:<o$}  {relay}{count:>n$} ",
         Escaped(&entry.event).to_string(),
         Escaped(&entry.outcome).to_string(),
     );
@@ -77,7 +87,7 @@ pub(crate) fn text(entry: &AuditEntry, count: usize) -> String {
 /// Returns the entry as [`text`] does, for a narrow terminal: the details are a line of their own, and begin with the
 /// reason and what the event adds, such as a command.
 #[must_use]
-pub(crate) fn two_lines(entry: &AuditEntry, count: usize) -> String {
+pub(crate) fn two_lines(entry: &AuditEntry, count: usize, has_relay: bool) -> String {
     let time = entry.time.rfc3339().replace('T', " ");
     // Without the year and what is below a second.
     let time = time.get(5..19).unwrap_or(&time);
@@ -93,6 +103,9 @@ pub(crate) fn two_lines(entry: &AuditEntry, count: usize) -> String {
     let mut details = String::new();
     reason(&mut details, entry);
     more(&mut details, entry);
+    if let Some(relay) = entry.relay.as_ref().filter(|_| has_relay) {
+        detail(&mut details, "relay", relay);
+    }
     origin(&mut details, entry);
     if !details.is_empty() {
         // Writing into a String cannot fail.
@@ -238,7 +251,7 @@ mod tests {
             .user(Actor::by_key("alice", "SHA256:x"))
             .because("two words");
         assert_eq!(
-            text(&event.entry(None, T0), 30),
+            text(&event.entry(None, T0), 30, false),
             "2026-11-22 05:06:07.000001  exec               alice       -               success    30  \
              reason=\"two words\" key=SHA256:x command=\"echo a\\r\\nb\\u{1b}[2J \\\"c\\\"\"\n"
         );
@@ -246,7 +259,7 @@ mod tests {
             .with("names", vec!["root", "a b"])
             .with("keys", Vec::<String>::new())
             .with("attempts", 2);
-        let row = text(&event.entry(None, T0), 1);
+        let row = text(&event.entry(None, T0), 1, false);
         assert!(
             row.ends_with("  names=\"root,a b\" keys=\"\" attempts=2\n")
                 || row.contains(" names=\"root,a b\""),
@@ -254,7 +267,7 @@ mod tests {
         );
         assert!(!row.contains('['), "{row}");
         assert!(
-            head(false)
+            head(false, false)
                 .starts_with("TIME (UTC)                  EVENT              USER        DEVICE")
         );
     }
@@ -265,7 +278,7 @@ mod tests {
             .user(Actor::by_key("alice-of-the-long-name", "SHA256:x"))
             .client("203.0.113.9:4711".parse().unwrap())
             .because("two words");
-        let shown = head(true) + &two_lines(&event.entry(None, T0), 30);
+        let shown = head(true, false) + &two_lines(&event.entry(None, T0), 30, false);
         assert_eq!(
             shown,
             "TIME (UTC)         N  EVENT              USER        DEVICE          OUTCOME\n\
@@ -274,6 +287,25 @@ mod tests {
         );
         let mut columns = shown.lines().filter(|line| !line.starts_with("  "));
         assert!(columns.all(|line| line.chars().count() <= 80), "{shown}");
+    }
+
+    #[test]
+    fn row_names_the_relay_where_there_are_several() {
+        let event = Event::new(EventKind::RelayStopped);
+        let entry = event.entry(Some("relay1.example.com"), T0);
+        assert_eq!(
+            head(false, true) + &text(&entry, 1, true),
+            "TIME (UTC)                  EVENT              USER        DEVICE          OUTCOME  RELAY                  N  DETAILS\n\
+             2026-11-22 05:06:07.000001  relay.stopped      -           -               success  relay1.example.com     1\n"
+        );
+        let narrow = two_lines(&entry, 1, true);
+        assert!(
+            narrow.ends_with("\n    relay=relay1.example.com\n"),
+            "{narrow}"
+        );
+        for one in [text(&entry, 1, false), two_lines(&entry, 1, false)] {
+            assert!(!one.contains("example"), "{one}");
+        }
     }
 
     #[test]
@@ -315,9 +347,9 @@ mod tests {
             prop_assert_eq!(value["command"].as_str(), Some(command.as_str()));
             prop_assert_eq!(value["user"].as_str(), Some(user.as_str()));
             prop_assert_eq!(value["reason"].as_str(), Some(reason.as_str()));
-            let row = text(&entry, 1);
+            let row = text(&entry, 1, true);
             prop_assert!(!row.strip_suffix('\n').unwrap().contains(is_treacherous), "{row:?}");
-            let rows = two_lines(&entry, 1);
+            let rows = two_lines(&entry, 1, true);
             prop_assert!(rows.lines().count() <= 2 && !rows.replace('\n', "").contains(is_treacherous), "{rows:?}");
         }
 

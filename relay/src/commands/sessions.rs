@@ -16,7 +16,7 @@ use crate::audit::Event;
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::access::lock::message;
-use crate::commands::answer::table::{Narrow, narrowed, or_dash};
+use crate::commands::answer::table::{Narrow, RELAY, narrowed, or_dash, shown_relay};
 use crate::commands::call::{Call, Command, Right};
 use crate::store::{
     ConsoleRow, Durability, Kill, RelayId, SessionRow, Traffic, UserId, named_device,
@@ -25,10 +25,11 @@ use crate::store::{
 /// The number of digits of an id that the table shows: of a million sessions, hardly two share them.
 const SHORT_ID: usize = 10;
 
-/// The way in which the table gives way in a narrow terminal: CLIENT, IN and OUT go, and what a session is can be read.
+/// The way in which the table gives way in a narrow terminal: CLIENT, IN, OUT and RELAY go, and what a session is can be
+/// read.
 const NARROW: Narrow<'static> = Narrow {
-    left_out: &[8, 6, 7],
-    kept: &[(2, 16), (4, 10), (9, 16)],
+    left_out: &[8, 6, 7, 9],
+    kept: &[(2, 16), (4, 10), (9, 10), (10, 16)],
 };
 
 /// Live sessions: list, kill
@@ -176,7 +177,13 @@ pub(super) async fn run(args: Args, caller: &Caller, context: &Context) -> Resul
             let row = |session| row(session, &relays);
             json(&sessions.iter().map(row).collect::<Vec<_>>())
         }
-        false => Ok(list(&sessions, context.width)),
+        false => {
+            let relays = match context.store.has_several_members().await? {
+                true => Some(context.store.names_of_runs().await?),
+                false => None,
+            };
+            Ok(list(&sessions, relays.as_ref(), context.width))
+        }
     }
 }
 
@@ -317,7 +324,11 @@ fn row(session: &Listed, relays: &HashMap<RelayId, String>) -> Row {
     }
 }
 
-fn list(sessions: &[Listed], width: Option<usize>) -> String {
+fn list(
+    sessions: &[Listed],
+    relays: Option<&HashMap<RelayId, String>>,
+    width: Option<usize>,
+) -> String {
     let row = |session: &Listed| {
         let id = session.id.to_string();
         let place = session.at.as_ref();
@@ -332,12 +343,14 @@ fn list(sessions: &[Listed], width: Option<usize>) -> String {
             bytes(session.traffic.bytes_in),
             bytes(session.traffic.bytes_out),
             session.client.to_string(),
+            shown_relay(relays.map(|relays| relays.get(&session.relay).cloned())),
             or_dash(session.command.as_deref().unwrap_or_default()),
         ]
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
+    let relay = relays.map_or("", |_| RELAY);
     let head = [
-        "ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "IN", "OUT", "CLIENT", "COMMAND",
+        "ID", "USER", "WHERE", "KIND", "STARTED", "IDLE", "IN", "OUT", "CLIENT", relay, "COMMAND",
     ];
     narrowed(width, head, &rows, NARROW)
 }

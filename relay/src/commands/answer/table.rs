@@ -130,6 +130,14 @@ pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 
+/// The head of the column with a relay's name, in the listings of a cluster that has several.
+pub(crate) const RELAY: &str = "RELAY";
+
+/// Returns what that column has in a row; nothing where it is left out, which is `None`.
+pub(crate) fn shown_relay(relay: Option<Option<String>>) -> String {
+    relay.map_or_else(String::new, |relay| or_dash(&relay.unwrap_or_default()))
+}
+
 /// Returns `1 key`, `2 keys`.
 pub(crate) fn count(n: usize, what: &str) -> String {
     Count(n as u64, what).to_string()

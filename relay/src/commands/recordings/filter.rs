@@ -85,7 +85,10 @@ impl RecordingListing {
         let rows = context.store.recordings(&filter).await?;
         match self.json {
             true => json(&rows::listed(&rows)),
-            false => Ok(rows::table(&rows, self.all, context)),
+            false => {
+                let has_relay = context.store.has_several_members().await?;
+                Ok(rows::table(&rows, self.all, has_relay, context))
+            }
         }
     }
 }

@@ -7,17 +7,17 @@ use serde::Serialize;
 use super::super::Context;
 use crate::clock::Timestamp;
 use crate::commands::answer::fold::{Fold, Group, Span};
-use crate::commands::answer::table::{self, Narrow};
+use crate::commands::answer::table::{self, Narrow, RELAY, shown_relay};
 use crate::store::{RecordingRow, RecordingState};
 
 /// The number of digits of an id that the table shows: of a million recordings, hardly two share them.
 pub(super) const SHORT_ID: usize = 10;
 
-/// The way in which the table gives way in a narrow terminal: LOGIN, LENGTH and N go first, and what a recording is
-/// worth never does.
+/// The way in which the table gives way in a narrow terminal: RELAY, LOGIN, LENGTH and N go first, and what a recording
+/// is worth never does.
 const NARROW: Narrow<'static> = Narrow {
-    left_out: &[6, 2, 3, 7, 1, 4, 5],
-    kept: &[(1, 11), (8, 10), (9, 14)],
+    left_out: &[7, 6, 2, 3, 8, 1, 4, 5],
+    kept: &[(1, 11), (9, 10), (10, 14)],
 };
 
 /// A recording, for machines. These names are relied upon: they may be added to, never changed.
@@ -108,17 +108,24 @@ pub(super) fn listed(rows: &[RecordingRow]) -> Vec<Row> {
     listed
 }
 
-/// Returns the table, a row for each run or, with `all`, for each recording.
-pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> String {
+/// Returns the table, a row for each run or, with `all`, for each recording; `has_relay` says whether it names relays.
+pub(super) fn table(
+    rows: &[RecordingRow],
+    all: bool,
+    has_relay: bool,
+    context: &Context,
+) -> String {
     let mut fold = Fold::new();
     for row in rows {
         let key = key(row).filter(|_| !all);
         fold.add(key, span(row), row);
     }
     let groups = fold.groups();
-    let lines: Vec<[String; 10]> = groups.iter().filter_map(line).collect();
+    let line = |group| line(group, has_relay);
+    let lines: Vec<[String; 11]> = groups.iter().filter_map(line).collect();
+    let relay = if has_relay { RELAY } else { "" };
     let mut head = [
-        "ID", "STARTED", "LENGTH", "N", "USER", "DEVICE", "LOGIN", "WHAT", "STATE", "",
+        "ID", "STARTED", "LENGTH", "N", "USER", "DEVICE", "LOGIN", relay, "WHAT", "STATE", "",
     ];
     let whole = table::table(None, head, &lines);
     let fits = |width| whole.lines().all(|line| line.chars().count() <= width);
@@ -127,7 +134,7 @@ pub(super) fn table(rows: &[RecordingRow], all: bool, context: &Context) -> Stri
     }
     let [_, started, ..] = &mut head;
     *started = "STARTED UTC";
-    let lines: Vec<[String; 10]> = groups
+    let lines: Vec<[String; 11]> = groups
         .iter()
         .zip(lines)
         .map(|(group, mut line)| {
@@ -155,7 +162,8 @@ fn key(row: &RecordingRow) -> Option<impl Eq + Hash + use<>> {
     let alone = session.terminal || row.hold.is_some() || row.ended.is_none();
     (!alone).then(|| {
         let who = (session.user.clone(), session.device, session.login.clone());
-        (who, row.state.as_str(), row.reason.clone(), row.verified)
+        let how = (row.state.as_str(), row.reason.clone(), row.verified);
+        (who, how, row.relay.clone())
     })
 }
 
@@ -167,7 +175,7 @@ fn span(row: &RecordingRow) -> Span {
     }
 }
 
-fn line(group: &Group<&RecordingRow>) -> Option<[String; 10]> {
+fn line(group: &Group<&RecordingRow>, has_relay: bool) -> Option<[String; 11]> {
     let newest = group.rows.first()?;
     let id = newest.session.id.to_string();
     let seconds = group.span.to.since(group.span.from).as_secs();
@@ -179,6 +187,7 @@ fn line(group: &Group<&RecordingRow>) -> Option<[String; 10]> {
         newest.session.user.to_string(),
         newest.session.device_name.to_string(),
         newest.session.login.to_string(),
+        shown_relay(has_relay.then(|| newest.relay.clone())),
         all_of(group),
         newest.state.as_str().to_owned(),
         detail(newest),

@@ -11,9 +11,11 @@ use holdfast_protocol::wire::CloseCode;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::audit::{Event, EventKind};
 use crate::clock::{self, Timestamp};
 use crate::limits::{CLOCK_STEP, HEARTBEAT, HEARTBEAT_PAUSE, PRESENCE_FLUSH};
 use crate::session::Sessions;
+use crate::store::cluster::relays::DeadRun;
 use crate::store::{Durability, RELAY_HEARTBEAT_STALE, StoreError};
 
 /// The time since which this relay's own heartbeats have come without a pause.
@@ -110,15 +112,16 @@ async fn end_stale_runs(sessions: &Sessions) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut tx = store.begin(Durability::Disk).await?;
-    let ended = tx.end_stale_runs(sessions.relay, now).await?;
+    let dead = tx.end_stale_runs(sessions.relay, now).await?;
+    for run in &dead {
+        let event = Event::new(EventKind::RelayDied).with("member", run.member.as_str());
+        let event = event.with("last_heartbeat", run.heartbeat.rfc3339());
+        tx.audit(sessions.tunnels.audit.entry(event));
+    }
     sessions.recordings.ended_runs_over(&mut tx, now).await?;
     tx.commit().await?;
-    if !ended.is_empty() {
-        let runs = ended.len();
-        info!(
-            runs,
-            "relays were declared dead: their heartbeats have ceased"
-        );
+    for DeadRun { member, .. } in dead {
+        info!(%member, "a relay was declared dead: its heartbeats have ceased");
     }
     Ok(())
 }

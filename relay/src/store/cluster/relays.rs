@@ -19,12 +19,26 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RelayId(pub [u8; 16]);
 
+/// A run that was declared dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeadRun {
+    /// The run.
+    pub run: RelayId,
+    /// The name of the member whose run it was; empty if it is no member any more.
+    pub member: String,
+    /// Its last heartbeat.
+    pub heartbeat: Timestamp,
+}
+
 const START: &str = "INSERT INTO relays (id, member, version, heartbeat) VALUES ($1, $2, $3, $4)";
 // A run that has ended stays so.
 const BEAT: &str = "UPDATE relays SET heartbeat = $2 WHERE id = $1 AND stopped IS NULL";
 const CLOCK_OFFSET: &str = "UPDATE relays SET clock_offset = $2 WHERE id = $1";
 const STALE: &str =
     "SELECT id FROM relays WHERE id <> $1 AND stopped IS NULL AND heartbeat < $2 ORDER BY id";
+const STALE_RUNS: &str = "SELECT r.id, m.name, r.heartbeat
+    FROM relays r LEFT JOIN members m ON m.id = r.member
+    WHERE r.id <> $1 AND r.stopped IS NULL AND r.heartbeat < $2 ORDER BY r.id";
 const LIVES: &str = "SELECT EXISTS (SELECT 1 FROM relays
     WHERE id = $1 AND stopped IS NULL AND heartbeat >= $2)";
 const STOP: &str = "UPDATE relays SET stopped = $2 WHERE id = $1";
@@ -161,7 +175,7 @@ impl Tx {
         &mut self,
         relay: RelayId,
         now: Timestamp,
-    ) -> Result<Vec<RelayId>, StoreError> {
+    ) -> Result<Vec<DeadRun>, StoreError> {
         let fresh = now.before(RELAY_HEARTBEAT_STALE).0;
         let lives = sql::query_scalar(LIVES).bind(relay.0.as_slice());
         let lives = lives.bind(fresh);
@@ -169,16 +183,23 @@ impl Tx {
         if !lives {
             return Ok(Vec::new());
         }
-        let stale = sql::query_scalar(STALE).bind(relay.0.as_slice());
+        let stale = sql::query_as(STALE_RUNS).bind(relay.0.as_slice());
         let stale = stale.bind(fresh);
-        let stale: Vec<Vec<u8>> = stale.fetch_all(&mut *self.connection().await?).await?;
-        for run in &stale {
+        let stale: Vec<(Vec<u8>, Option<String>, i64)> =
+            stale.fetch_all(&mut *self.connection().await?).await?;
+        let mut dead = Vec::new();
+        for (run, member, heartbeat) in stale {
             for sql in [CLOSE_OF_RUN, FORGET_RUN] {
                 let query = sql::query(sql).bind(run.as_slice());
                 query.execute(&mut *self.connection().await?).await?;
             }
+            dead.push(DeadRun {
+                run: relay_id(run)?,
+                member: member.unwrap_or_default(),
+                heartbeat: Timestamp(heartbeat),
+            });
         }
-        stale.into_iter().map(relay_id).collect()
+        Ok(dead)
     }
 
     /// Notes that a run lives: call it every few seconds, well within [`RELAY_HEARTBEAT_STALE`].

@@ -14,6 +14,7 @@ const RUNS: &str = "SELECT r.member, r.version, r.stopped, r.heartbeat, r.clock_
         (SELECT COUNT(*) FROM tunnels t WHERE t.relay = r.id AND t.closed IS NULL),
         (SELECT COUNT(*) FROM sessions s WHERE s.relay = r.id)
     FROM relays r";
+const SEVERAL: &str = "SELECT COUNT(*) > 1 FROM members WHERE state <> 'removed'";
 const OF_RUNS: &str = "SELECT r.id, m.name FROM relays r JOIN members m ON m.id = r.member";
 const OF_DEVICES: &str = "SELECT t.device, m.name
     FROM tunnels t JOIN relays r ON r.id = t.relay JOIN members m ON m.id = r.member
@@ -85,6 +86,14 @@ impl Store {
         keys.into_iter()
             .map(|key| read(key).ok_or(CORRUPT))
             .collect()
+    }
+
+    /// Returns whether the cluster has more than one relay: listings then say which.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn has_several_members(&self) -> Result<bool, StoreError> {
+        sql::query_scalar(SEVERAL).fetch_one(self.reads()).await
     }
 
     /// Returns the names of the members to which the runs belong.

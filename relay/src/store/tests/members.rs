@@ -45,10 +45,14 @@ async fn beat(bed: &Fixture, run: RelayId, now: Timestamp) -> Result<(), StoreEr
 }
 
 async fn end_stale(bed: &Fixture, run: RelayId, now: Timestamp) -> Vec<RelayId> {
-    bed.store
-        .change(async |tx| tx.end_stale_runs(run, now).await)
-        .await
+    let dead = bed
+        .store
+        .change(async |tx| tx.end_stale_runs(run, now).await);
+    dead.await
         .unwrap()
+        .into_iter()
+        .map(|dead| dead.run)
+        .collect()
 }
 
 async fn members_have_own_names_and_serve_until_they_leave(on: Backend) {

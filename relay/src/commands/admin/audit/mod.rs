@@ -231,11 +231,13 @@ async fn run(args: Args, context: &Context, out: &mut Out<'_>) -> Result<String,
     let head = context.store.audit_head().await?;
     known(&filter, head, context).await?;
     context.audit.note(context.event(args.entry())).await;
+    let has_relay = !args.json && context.store.has_several_members().await?;
     let mut listing = Listing {
         context,
         filter,
         json: args.json,
         folds: !(args.all || args.json || args.follow),
+        has_relay,
         out,
     };
     let listed = async {
@@ -257,6 +259,8 @@ struct Listing<'a, 'o> {
     json: bool,
     /// True if equal events of a run are one row.
     folds: bool,
+    /// True if rows name their relay: there are several.
+    has_relay: bool,
     out: &'a mut Out<'o>,
 }
 
@@ -265,7 +269,8 @@ impl Listing<'_, '_> {
     async fn list(&mut self, head: i64, limit: u32) -> Result<(), Stop> {
         let store = &self.context.store;
         if !self.json {
-            self.rows(&line::head(self.is_narrow())).await?;
+            let head = line::head(self.is_narrow(), self.has_relay);
+            self.rows(&head).await?;
         }
         let mut after = match limit {
             0 => AuditKey::START,
@@ -339,8 +344,8 @@ impl Listing<'_, '_> {
 
     fn text(&self, entry: &AuditEntry, count: usize) -> String {
         match self.is_narrow() {
-            true => line::two_lines(entry, count),
-            false => line::text(entry, count),
+            true => line::two_lines(entry, count, self.has_relay),
+            false => line::text(entry, count, self.has_relay),
         }
     }
 

@@ -35,7 +35,7 @@ const TELLING: [&str; 8] = [
 /// The attributes that the events of one row have in common.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    fields: [Option<String>; 6],
+    fields: [Option<String>; 7],
     details: Vec<(&'static str, String)>,
 }
 
@@ -109,6 +109,7 @@ fn key(entry: &AuditEntry, interactive: &HashSet<String>) -> Option<Key> {
             entry.device_id.clone(),
             entry.login.clone(),
             entry.reason.clone(),
+            entry.relay.clone(),
         ],
         details: details.collect(),
     })

@@ -12,7 +12,9 @@ use serde::Serialize;
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
-use crate::commands::answer::table::{Narrow, labels, narrowed, or_dash, table};
+use crate::commands::answer::table::{
+    Narrow, RELAY, labels, narrowed, or_dash, shown_relay, table,
+};
 use crate::commands::args::LabelChange;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Caller, Context, Failure, json};
@@ -20,8 +22,8 @@ use crate::store::{Device, Labels, PresenceState, named_device};
 
 /// The way in which the table with the ids gives way in a narrow terminal: no command takes a part of one.
 const NARROW: Narrow<'static> = Narrow {
-    left_out: &[5, 3, 4, 2, 1],
-    kept: &[(0, 24), (6, 32)],
+    left_out: &[5, 3, 6, 4, 2, 1],
+    kept: &[(0, 24), (7, 32)],
 };
 
 /// The fleet: list, show, rename, label, revoke
@@ -217,7 +219,12 @@ async fn list(
         let row = |device| Row::of(device, &relays);
         return json(&devices.iter().map(row).collect::<Vec<_>>());
     }
-    let row = |device: &Device| -> [String; 6] {
+    let relays = match context.store.has_several_members().await? {
+        true => Some(context.store.names_of_devices().await?),
+        false => None,
+    };
+    let row = |device: &Device| -> [String; 7] {
+        let relay = relays.as_ref().map(|relays| relay_of(device, relays));
         [
             device.name.to_string(),
             marked_state(device, context.now),
@@ -225,22 +232,24 @@ async fn list(
             or_dash(&address(device).unwrap_or_default()),
             labels(&device.labels),
             agent(device),
+            shown_relay(relay),
         ]
     };
-    let head = ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT"];
+    let relay = relays.as_ref().map_or("", |_| RELAY);
+    let head = ["NAME", "STATE", "SEEN", "ADDRESS", "LABELS", "AGENT", relay];
     if !all {
         let rows: Vec<_> = devices.iter().map(row).collect();
         return Ok(table(context.width, head, &rows));
     }
     // A revoked device may have shared its name with others: each is named by its id.
     let row = |device: &Device| {
-        let [name, state, seen, address, labels, agent] = row(device);
+        let [name, state, seen, address, labels, agent, relay] = row(device);
         let id = device.id.to_string();
-        [name, state, seen, address, labels, agent, id]
+        [name, state, seen, address, labels, agent, relay, id]
     };
     let rows: Vec<_> = devices.iter().map(row).collect();
-    let [name, state, seen, address, labels, agent] = head;
-    let head = [name, state, seen, address, labels, agent, "ID"];
+    let [name, state, seen, address, labels, agent, relay] = head;
+    let head = [name, state, seen, address, labels, agent, relay, "ID"];
     Ok(narrowed(context.width, head, &rows, NARROW))
 }
 
@@ -295,6 +304,12 @@ fn address(device: &Device) -> Option<String> {
         .map(|a| a.to_string())
 }
 
+/// Returns the relay that has the tunnel of the device, while it is there.
+fn relay_of(device: &Device, relays: &HashMap<DeviceId, String>) -> Option<String> {
+    let there = device.presence.state != PresenceState::Offline;
+    relays.get(&device.id).filter(|_| there).cloned()
+}
+
 /// Returns `0.1.0 armv7`: version and processor.
 fn agent(device: &Device) -> String {
     let processor = device.target.split('-').next().unwrap_or_default();
@@ -304,8 +319,6 @@ fn agent(device: &Device) -> String {
 impl Row {
     fn of(device: &Device, relays: &HashMap<DeviceId, String>) -> Self {
         let presence = &device.presence;
-        let relay = relays.get(&device.id);
-        let relay = relay.filter(|_| presence.state != PresenceState::Offline);
         Self {
             name: device.name.to_string(),
             id: device.id.to_string(),
@@ -326,7 +339,7 @@ impl Row {
             }),
             revoked: device.revoked.map(Timestamp::rfc3339),
             public_key: device.key.to_string(),
-            relay: relay.cloned(),
+            relay: relay_of(device, relays),
         }
     }
 }
