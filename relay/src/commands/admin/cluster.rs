@@ -1,12 +1,14 @@
 //! `cluster`: the relays that share one database.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use serde::Serialize;
 
 use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
-use crate::commands::answer::table::{or_dash, table};
+use crate::commands::answer::table::{Narrow, narrowed, or_dash};
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::config::PublicHost;
@@ -14,6 +16,18 @@ use crate::recording::limits::EXPECT_WITHIN;
 use crate::state::DatabaseUrl;
 use crate::store::cluster::members::{Member, MemberState, present};
 use crate::store::cluster::runs::MemberRun;
+
+/// The word for a relay that has left.
+const REMOVED: &str = MemberState::Removed.as_str();
+
+/// Younger heartbeats are shown in seconds, and older ones coarsely: the relay is down then.
+const SHOWN_IN_SECONDS: Duration = Duration::from_secs(100);
+
+/// The way in which the table gives way in a narrow terminal: VERSION and CLOCK go, and whether a relay lives can be read.
+const NARROW: Narrow<'static> = Narrow {
+    left_out: &[6, 5, 3, 2],
+    kept: &[(0, 24)],
+};
 
 /// The relays of the cluster: join, list, leave
 #[derive(Clone, Debug, clap::Args)]
@@ -34,9 +48,13 @@ pub(crate) struct Args {
 enum ClusterCommand {
     /// Make this machine's relay a member, in an empty state folder; then start `relay serve`
     Join(JoinArgs),
-    /// List the relays
+    /// List the relays; with --json with their addresses, and those that have left
     #[command(visible_alias = "list")]
-    Ls,
+    Ls {
+        /// Those that have left, too
+        #[arg(long)]
+        all: bool,
+    },
     /// Remove a relay: it stops, and its devices come back at the others
     Leave {
         /// As `cluster ls` prints it
@@ -87,7 +105,7 @@ impl Args {
 impl Command for Args {
     fn need(&self) -> Right {
         match self.command {
-            ClusterCommand::Ls => Right::REVIEW,
+            ClusterCommand::Ls { .. } => Right::REVIEW,
             ClusterCommand::Join(_) | ClusterCommand::Leave { .. } => Right::ADMIN,
         }
     }
@@ -97,7 +115,7 @@ impl Command for Args {
             ClusterCommand::Leave { name, .. } => {
                 Some(Event::new(EventKind::RelayLeft).with("member", name.as_str()))
             }
-            ClusterCommand::Join(_) | ClusterCommand::Ls => None,
+            ClusterCommand::Join(_) | ClusterCommand::Ls { .. } => None,
         }
     }
 
@@ -108,7 +126,7 @@ impl Command for Args {
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
         let context = call.context;
         match self.command {
-            ClusterCommand::Ls => list(self.json, context).await.map(Done::from),
+            ClusterCommand::Ls { all } => list(all, self.json, context).await.map(Done::from),
             ClusterCommand::Leave { name, force } => {
                 leave(&name, force, context).await.map(Done::from)
             }
@@ -119,7 +137,7 @@ impl Command for Args {
     }
 }
 
-async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
+async fn list(all: bool, as_json: bool, context: &Context) -> Result<String, Failure> {
     let members = context.store.members().await?;
     let runs = context.store.member_runs().await?;
     // Heartbeats are younger than the moment at which the command began.
@@ -134,44 +152,48 @@ async fn list(as_json: bool, context: &Context) -> Result<String, Failure> {
     if as_json {
         return json(&rows);
     }
+    Ok(text(&rows, all, context.width))
+}
+
+/// Returns the table, which fits 80 characters: addresses are in the JSON.
+fn text(rows: &[Row], all: bool, width: Option<usize>) -> String {
     let cells = |row: &Row| {
-        let text = |text: &Option<String>| or_dash(text.as_deref().unwrap_or_default());
         let age = row.heartbeat_age.map(|age| {
-            let age = std::time::Duration::from_secs_f64(age.max(0.0));
-            format!("{} ago", Coarse(age))
+            let age = Duration::from_secs_f64(age.max(0.0));
+            match age < SHOWN_IN_SECONDS {
+                true => format!("{:.1} s", age.as_secs_f64()),
+                false => Coarse(age).to_string(),
+            }
         });
+        let offset = row.clock_offset.map(|offset| format!("{offset:+.3} s"));
         [
             row.name.clone(),
             row.state.to_owned(),
-            text(&row.tunnel),
-            text(&row.ssh),
-            text(&row.version),
             row.devices.to_string(),
             row.sessions.to_string(),
-            or_dash(age.as_deref().unwrap_or_default()),
-            row.clock_offset
-                .map_or_else(|| or_dash(""), |offset| format!("{offset:+.3} s")),
+            or_dash(&age.unwrap_or_default()),
+            or_dash(&offset.unwrap_or_default()),
+            or_dash(row.version.as_deref().unwrap_or_default()),
         ]
     };
-    let rows: Vec<_> = rows.iter().map(cells).collect();
+    let shown = rows.iter().filter(|row| all || row.state != REMOVED);
+    let rows: Vec<_> = shown.map(cells).collect();
     let head = [
         "NAME",
         "STATE",
-        "TUNNEL",
-        "SSH",
-        "VERSION",
         "DEVICES",
         "SESSIONS",
         "HEARTBEAT",
         "CLOCK",
+        "VERSION",
     ];
-    Ok(table(context.width, head, &rows))
+    narrowed(width, head, &rows, NARROW)
 }
 
 fn row(member: Member, run: Option<&MemberRun>, now: Timestamp) -> Row {
     let living = run.filter(|run| run.lives(now));
     let state = match (member.state, living) {
-        (MemberState::Removed, _) => "removed",
+        (MemberState::Removed, _) => REMOVED,
         (_, None) => "down",
         (state, Some(_)) => state.as_str(),
     };
@@ -199,6 +221,10 @@ async fn leave(name: &str, force: bool, context: &Context) -> Result<String, Fai
     let mut tx = context.begin().await?;
     let members = tx.members().await?;
     let Some(member) = present(&members).find(|member| member.name == name) else {
+        // Asked for twice, the answer to the second is that it is so.
+        if members.iter().any(|member| member.name == name) {
+            return Ok(format!("{name} has left the cluster already\n"));
+        }
         return Err(Failure(format!(
             "no relay \"{}\" in the cluster: see `relay cluster ls`",
             holdfast_protocol::escape::Escaped(name)
@@ -224,4 +250,50 @@ async fn leave(name: &str, force: bool, context: &Context) -> Result<String, Fai
         .await?;
     tx.commit().await?;
     Ok(format!("{name} has left the cluster\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(name: &str, state: &'static str, age: Option<f64>) -> Row {
+        Row {
+            name: name.to_owned(),
+            state,
+            tunnel: Some(format!("{name}:4433")),
+            ssh: Some(format!("{name}:2222")),
+            version: age.map(|_| "0.12.0".to_owned()),
+            devices: 12_000,
+            sessions: 250,
+            heartbeat_age: age,
+            clock_offset: age.map(|_| -0.0421),
+        }
+    }
+
+    #[test]
+    fn table_fits_80_characters_and_leaves_out_who_left() {
+        let rows = [
+            relay("relay1.example.com", "draining", Some(1.23)),
+            relay("relay2.example.com", "down", Some(7_300.0)),
+            relay("relay3.example.com", "down", None),
+            relay("relay4.example.com", "removed", None),
+        ];
+        let whole = text(&rows, false, Some(80));
+        assert_eq!(
+            whole,
+            "NAME                STATE     DEVICES  SESSIONS  HEARTBEAT  CLOCK     VERSION\n\
+             relay1.example.com  draining  12000    250       1.2 s      -0.042 s  0.12.0\n\
+             relay2.example.com  down      12000    250       2 h        -0.042 s  0.12.0\n\
+             relay3.example.com  down      12000    250       -          -         -\n"
+        );
+        assert_eq!(whole, text(&rows, false, None));
+        let all = text(&rows, true, Some(80));
+        assert!(all.contains("\nrelay4.example.com  removed "), "{all}");
+        let narrow = text(&rows, false, Some(50));
+        assert!(
+            narrow.lines().all(|line| line.chars().count() <= 50),
+            "{narrow}"
+        );
+        assert!(narrow.contains("relay1.example.com  draining"), "{narrow}");
+    }
 }
