@@ -5,6 +5,17 @@ use std::time::Duration;
 /// The interval at which `wait` looks whether its device is there: a person waits for it, and many may.
 pub(crate) const WAIT_POLL: Duration = Duration::from_secs(1);
 
+/// Limits how far the clock of a relay's machine may be from the database's before `doctor` says so: NTP keeps one within
+/// milliseconds, also over a slow line, and a second is what people see in a log.
+pub(crate) const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(1);
+
+/// Limits how long `doctor` waits for another relay's answer: several retransmissions over a slow line.
+pub(crate) const PEER_PROBE: Duration = Duration::from_secs(4);
+
+/// Limits how long `doctor` waits until the recordings' bucket has taken and given an object: a bucket far away takes a
+/// second for the three requests, and a segment is given much longer.
+pub(crate) const BUCKET_PROBE: Duration = Duration::from_secs(15);
+
 /// Most users that a policy document names.
 pub(crate) const MAX_POLICY_USERS: usize = 10_000;
 

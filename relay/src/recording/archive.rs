@@ -71,6 +71,14 @@ impl Archive {
         }
     }
 
+    /// Writes an object to the bucket in which recordings are, reads it and removes it. Returns whether they are in one.
+    ///
+    /// # Errors
+    /// The error of the bucket, with what was tried.
+    pub(crate) async fn try_bucket(&self) -> io::Result<bool> {
+        self.objects.try_bucket().await
+    }
+
     /// Returns the verdict on a recording, if the cluster key signed it.
     #[must_use]
     pub(crate) fn verdict(&self, facts: &RecordingFacts) -> Option<VerdictText> {

@@ -53,6 +53,10 @@ pub(crate) const NOTED_IDS_SLACK: usize = 4_096;
 /// The time that a connection may take from its first packet to its `Hello`.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Limits how long a relay that was only looked for is waited for after the end was said: one round trip is enough, and
+/// nothing is lost without it.
+pub(crate) const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The time that a device that joins may take for each further message.
 pub(crate) const ENROL_TIMEOUT: Duration = Duration::from_secs(10);
 

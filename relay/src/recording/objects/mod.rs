@@ -23,7 +23,9 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::hex::hex;
 use crate::recording::objects::backend::{StorageBackend, StorageError};
+use crate::state::random_bytes;
 
 /// The length of a read: what is beyond the longest segment is not read, and fails its check.
 const MOST: u64 = MAX_SEGMENT as u64 + 1;
@@ -89,6 +91,38 @@ impl Objects {
         };
         let first = bucket.list(Some(prefix)).next().await;
         first.transpose().map(drop).map_err(failed)
+    }
+
+    /// Writes an object to the bucket, reads it and removes it. Returns whether there is one.
+    ///
+    /// # Errors
+    /// What the bucket says, with what was tried.
+    pub(crate) async fn try_bucket(&self) -> io::Result<bool> {
+        let (bucket, prefix) = match &self.kept {
+            KeptObject::Folder(_) => return Ok(false),
+            KeptObject::Bucket(bucket, prefix) => (bucket, prefix),
+            KeptObject::Nowhere(why) => return Err(nowhere(why)),
+        };
+        let random = random_bytes::<16>().map_err(io::Error::other)?;
+        let text = hex(&random);
+        // No recording has such a name.
+        let object = prefix.clone().join(format!("doctor-{text}"));
+        let tried = |what: &str, error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+        };
+        let put = bucket.put(&object, PutPayload::from(text.clone().into_bytes()));
+        let put = put.await.map_err(failed);
+        put.map_err(|error| tried("write an object to the bucket", error))?;
+        let read = get(&**bucket, &object).await;
+        let removed = bucket.delete(&object).await.map_err(failed);
+        let read = read.map_err(|error| tried("read an object of the bucket", error))?;
+        removed.map_err(|error| tried("remove an object from the bucket", error))?;
+        match read == text.as_bytes() {
+            true => Ok(true),
+            false => Err(io::Error::other(
+                "the bucket returns other bytes than were written",
+            )),
+        }
     }
 
     /// Returns what is free of the file system on which segments are received. Blocks.

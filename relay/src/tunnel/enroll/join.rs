@@ -8,7 +8,7 @@ use holdfast_protocol::codec::control::{self, ControlReader};
 use holdfast_protocol::escape::Escaped;
 use holdfast_protocol::identity::roster::SignedRoster;
 use holdfast_protocol::identity::token::Token;
-use holdfast_protocol::ids::ClusterFingerprint;
+use holdfast_protocol::ids::{ClusterFingerprint, PublicKey};
 use holdfast_protocol::limits::{DIAL_TIMEOUT, MINOR_VERSION};
 use holdfast_protocol::tunnel::control::RelayOrder;
 use holdfast_protocol::wire::{
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::clock::Timestamp;
 use crate::state::{SigningKey, sha256, verifies};
-use crate::tunnel::limits::{CONTROL_READ, ENROL_TIMEOUT};
+use crate::tunnel::limits::{CONTROL_READ, ENROL_TIMEOUT, HANG_UP_TIMEOUT};
 use crate::tunnel::tls::{self, PeerTls};
 
 /// The reason why a relay did not join.
@@ -66,6 +66,20 @@ pub(crate) async fn join(
             "no answer".to_owned(),
         ))
     })
+}
+
+/// Dials a relay as one that joins does, and hangs up. Returns the key that it proves to have.
+///
+/// # Errors
+/// Why there is no connection, in words.
+pub(crate) async fn key_at(address: &str) -> Result<Option<PublicKey>, String> {
+    let key = SigningKey::random().map_err(|error| error.to_string())?;
+    let (endpoint, connection) = dial(address, &key).await?;
+    let proved = tls::peer_key(&connection);
+    connection.close(0_u32.into(), b"");
+    // Else the relay waits for what was to come.
+    let _ = timeout(HANG_UP_TIMEOUT, endpoint.wait_idle()).await;
+    Ok(proved)
 }
 
 async fn dial(address: &str, key: &SigningKey) -> Result<(Endpoint, Connection), String> {

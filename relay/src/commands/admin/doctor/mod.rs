@@ -2,6 +2,7 @@
 //! status 1; a *warning* is a choice that may have been meant.
 
 mod access;
+mod cluster;
 mod folder;
 mod health;
 mod recordings;
@@ -122,8 +123,10 @@ async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
         findings.extend(health::check(&context.store, member).await?);
     }
     findings.extend(clock(context).await);
+    findings.extend(cluster::check(context).await?);
     findings.extend(access::check(&context.store).await?);
     findings.extend(recordings::check(&context.facts.folder, &context.store).await?);
+    findings.extend(recordings::bucket(&context.facts.archive).await);
     findings.extend(clones(context).await?);
     let [connections, sessions, channels] = context.store.refusals().await?;
     let message = format!(

@@ -1,9 +1,14 @@
 //! Room for recordings: what they take, and what is free.
 
+use std::io;
 use std::path::Path;
 
+use tokio::time::timeout;
+
 use super::Finding;
+use crate::commands::limits::BUCKET_PROBE;
 use crate::commands::sessions::bytes;
+use crate::recording::archive::Archive;
 use crate::recording::objects::budget::Bounds;
 use crate::recording::objects::free;
 use crate::store::{Store, StoreError};
@@ -61,4 +66,22 @@ pub(crate) async fn check(folder: &Path, store: &Store) -> Result<Vec<Finding>, 
         found.push(Finding::ok(CHECK, message));
     }
     Ok(found)
+}
+
+/// Tries whether the recordings' bucket, if there is one, takes an object, gives it and removes it.
+pub(super) async fn bucket(archive: &Archive) -> Option<Finding> {
+    const CHECK: &str = "bucket";
+    let tried = timeout(BUCKET_PROBE, archive.try_bucket()).await;
+    let seconds = BUCKET_PROBE.as_secs();
+    let late = || Err(io::Error::other(format!("no answer within {seconds} s")));
+    let found = match tried.unwrap_or_else(|_| late()) {
+        Ok(false) => return None,
+        Ok(true) => Finding::ok(CHECK, "an object was written, read and removed"),
+        Err(error) => Finding::problem(
+            CHECK,
+            format!("recordings cannot be kept, and devices keep what they recorded: {error}"),
+            "check the bucket, the endpoint and the credentials in [recordings], and that they permit to put, get and delete objects",
+        ),
+    };
+    Some(found)
 }
