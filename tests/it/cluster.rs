@@ -1,7 +1,10 @@
 //! Several relays on one PostgreSQL database and one bucket.
 
 mod across;
+mod doctor;
 mod fence;
+mod listings;
 mod members;
 mod operators;
 mod runs;
+mod ways;

@@ -22,18 +22,18 @@ const SESSION_BOUND: Duration = Duration::from_secs(45);
 const BACK: Duration = Duration::from_secs(35);
 
 /// Two relays: the operator is on one, the device is on the other.
-struct Across {
-    alice: User,
-    device: Device,
-    operators: usize,
+pub(super) struct Across {
+    pub(super) alice: User,
+    pub(super) device: Device,
+    pub(super) operators: usize,
     // Last, so that it ends last.
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
 }
 
 impl Across {
     /// Starts them; `None`: what a cluster needs is not installed.
     #[track_caller]
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let cluster = Cluster::start(2)?;
         let device = Device::online(&cluster.relays[0], "kitchen-cam");
         let operators = 1 - cluster.with_the_device();
@@ -45,20 +45,20 @@ impl Across {
         })
     }
 
-    fn operators(&self) -> &Relay {
+    pub(super) fn operators(&self) -> &Relay {
         &self.cluster.relays[self.operators]
     }
 
-    fn devices(&mut self) -> &mut Relay {
+    pub(super) fn devices(&mut self) -> &mut Relay {
         &mut self.cluster.relays[1 - self.operators]
     }
 
-    fn ssh(&self, way: Way) -> Command {
+    pub(super) fn ssh(&self, way: Way) -> Command {
         self.alice.ssh(way, &own_login(), self.device.name())
     }
 
     #[track_caller]
-    fn exec(&self, way: Way, line: &str) -> Output {
+    pub(super) fn exec(&self, way: Way, line: &str) -> Output {
         run(self.ssh(way).arg(line))
     }
 

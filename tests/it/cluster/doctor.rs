@@ -1,4 +1,4 @@
-//! What `relay doctor` finds of a cluster and its bucket.
+//! The findings of `relay doctor` on a cluster and its bucket.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,4 @@
-//! What listings and the audit log say of the relays of a cluster.
+//! The relays of a cluster in listings and in the audit log.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::tunnel::enroll::join::key_at;
 
 const CHECK: &str = "cluster";
 
-type Runs = HashMap<MemberId, MemberRun>;
+type MemberRuns = HashMap<MemberId, MemberRun>;
 
 /// Checks the members, where the database is one that relays can share.
 pub(super) async fn check(context: &Context) -> Result<Vec<Finding>, Failure> {
@@ -40,12 +40,12 @@ pub(super) async fn check(context: &Context) -> Result<Vec<Finding>, Failure> {
     Ok(found)
 }
 
-fn lives(member: &Member, runs: &Runs, now: Timestamp) -> bool {
+fn lives(member: &Member, runs: &MemberRuns, now: Timestamp) -> bool {
     runs.get(&member.id).is_some_and(|run| run.lives(now))
 }
 
 /// Returns what is wrong by what is stored of the relays. Whether the one of this folder serves is said elsewhere.
-fn judge(members: &[Member], runs: &Runs, own: MemberId, now: Timestamp) -> Vec<Finding> {
+fn judge(members: &[Member], runs: &MemberRuns, own: MemberId, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for member in members.iter().filter(|member| member.id != own) {
         found.extend(down(member, runs.get(&member.id), now));
