@@ -19,7 +19,7 @@ const DATES: [(&str, &str, i64); 4] = [
 ];
 
 /// Time passes as it does; only where it began is wrong.
-const REAL_MONOTONIC: (&str, &str) = ("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+pub(crate) const REAL_MONOTONIC: (&str, &str) = ("FAKETIME_DONT_FAKE_MONOTONIC", "1");
 
 #[test]
 fn a_device_lives_at_any_date() {
@@ -127,7 +127,7 @@ fn since_1970() -> u64 {
 
 /// The library that lies about the clock. The program of that name would not do: it stays between a test
 /// and its agent, and passes no signal on.
-fn faketime() -> Option<PathBuf> {
+pub(crate) fn faketime() -> Option<PathBuf> {
     if !needs_program("faketime", "Debian's package faketime") {
         return None;
     }

@@ -171,6 +171,17 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.make_folders();
+        let mut initdb = program("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        initdb.args(["-U", USER, "-D"]).arg(self.data());
+        let made = initdb.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "initdb failed: {said}");
+        self.run();
+    }
+
+    fn make_folders(&self) {
         for folder in [self.folder.clone(), self.data(), self.socket()] {
             fs::create_dir(&folder).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
@@ -180,13 +191,18 @@ impl Server {
                 chown(&folder, Some(user), Some(group)).unwrap();
             }
         }
-        let mut initdb = program("initdb");
-        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
-        initdb.args(["-U", USER, "-D"]).arg(self.data());
-        let made = initdb.stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "initdb failed: {said}");
-        self.run();
+    }
+
+    /// Copies the data of another server, whose standby it is from then on.
+    fn copy(&self, from: &Self) {
+        fs::set_permissions(self.data(), fs::Permissions::from_mode(0o700)).unwrap();
+        let mut copy = program("pg_basebackup");
+        copy.args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf"]);
+        copy.args(["-U", USER, "-h"]).arg(from.socket());
+        copy.args(["-p", &from.port(), "-D"]).arg(self.data());
+        let done = copy.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "pg_basebackup failed: {said}");
     }
 
     /// Runs the server on the data that is there.
@@ -309,6 +325,43 @@ impl OwnServer {
     #[must_use]
     pub fn get(&self) -> &Server {
         &self.server
+    }
+
+    /// Starts a standby of this server, which acknowledges no write from then on before the standby has it.
+    #[must_use]
+    pub fn start_standby(&self) -> Self {
+        let folder = world_readable();
+        let mut server = Server {
+            folder: folder.path().join("server"),
+            child: None,
+            is_shared: false,
+            settings: vec![],
+        };
+        server.make_folders();
+        server.copy(&self.server);
+        server.run();
+        for statement in [
+            "ALTER SYSTEM SET synchronous_standby_names = '*'",
+            "SELECT pg_reload_conf()",
+        ] {
+            self.server.psql(statement).unwrap();
+        }
+        Self {
+            server,
+            _folder: folder,
+        }
+    }
+
+    /// Makes a standby the server that takes writes.
+    pub fn promote(&self) {
+        // The setting came with the copy, or will have come.
+        for statement in [
+            "SELECT pg_promote()",
+            "ALTER SYSTEM RESET synchronous_standby_names",
+            "SELECT pg_reload_conf()",
+        ] {
+            self.server.psql(statement).unwrap();
+        }
     }
 
     /// Ends the server without a farewell, as a crash does.

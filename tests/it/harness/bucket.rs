@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -109,6 +110,15 @@ impl BucketServer {
         // Without a signature it may not be read.
         status(self.s3, &format!("/{BUCKET}")) == "403"
             && status(self.filer, &format!("/buckets/{BUCKET}/")) == "200"
+    }
+
+    /// Stops it as a machine that hangs, or lets it go on.
+    #[track_caller]
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.daemon.signal(match hangs {
+            true => Signal::STOP,
+            false => Signal::CONT,
+        });
     }
 
     /// The names of all objects, in order.

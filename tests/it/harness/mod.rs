@@ -33,7 +33,7 @@ pub(crate) use daemon::Daemon;
 pub(crate) use device::Device;
 pub(crate) use emulated::Emulated;
 pub(crate) use hostile::Hostile;
-pub(crate) use link::DatabaseLink;
+pub(crate) use link::{DatabaseLink, TunnelLink};
 pub(crate) use measure::{Echo, field, memory, p99};
 pub(crate) use operator::{KeyKind, User, Way, make_key};
 pub(crate) use programs::{agent_program, relay_program};
