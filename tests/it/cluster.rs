@@ -2,6 +2,7 @@
 
 mod across;
 mod doctor;
+mod evidence;
 mod faults;
 mod fence;
 mod listings;

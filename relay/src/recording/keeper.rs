@@ -3,7 +3,7 @@
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::{RecordingError, Recordings};
+use super::{RecordingError, Recordings, notes};
 use crate::audit::EventKind;
 use crate::clock::Timestamp;
 use crate::recording::limits::{RECORDING_PAGE, RECORDING_TICK};
@@ -11,6 +11,10 @@ use crate::store::Durability;
 
 /// Runs until it is aborted.
 pub(crate) async fn run(recordings: Recordings) {
+    tokio::join!(notes::run(&recordings), work(&recordings));
+}
+
+async fn work(recordings: &Recordings) {
     if let Err(error) = recordings.0.objects.probe().await {
         warn!(%error, "the recordings' bucket does not answer: devices keep what they recorded until it does");
     }

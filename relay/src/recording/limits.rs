@@ -25,6 +25,18 @@ pub(crate) const RECORDING_TICK: Duration = Duration::from_secs(60);
 /// Recordings that are looked at in one go of that.
 pub(crate) const RECORDING_PAGE: u32 = 256;
 
+/// The interval at which is written down what was seen of the sessions that go on: what passed after that is not vouched
+/// for if the relay is killed.
+pub(crate) const RECORDING_NOTE: Duration = Duration::from_secs(10);
+
+/// The same where relays share the database, and the others judge what a dead one has recorded. A session that is busy
+/// costs a row of some 10 KiB each time, which waits for no disk.
+pub(crate) const RECORDING_NOTE_SHARED: Duration = Duration::from_secs(1);
+
+/// Sessions that are written down in one transaction: on PostgreSQL no other change is made meanwhile, and a login waits
+/// for no more than some milliseconds.
+pub(crate) const NOTED_AT_ONCE: usize = 16;
+
 /// A request to the recordings' bucket: a segment is at most 1 MiB.
 pub(crate) const BUCKET_REQUEST: Duration = Duration::from_secs(20);
 

@@ -14,6 +14,7 @@ pub(crate) mod verify;
 
 mod ingest;
 mod keeper;
+mod notes;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -234,17 +235,6 @@ impl Recordings {
     pub(crate) fn not_begun(&self, id: SessionId) {
         self.0.live.lock().remove(&id);
         self.0.not_held.lock().remove(&id);
-    }
-
-    /// Writes down what has passed so far of a session that goes on.
-    ///
-    /// # Errors
-    /// [`RecordingError`].
-    pub(crate) async fn note(&self, watched: &StreamDigests) -> Result<(), RecordingError> {
-        let seen = watched.seen();
-        let mut tx = self.0.store.begin(Durability::Process).await?;
-        tx.recording_seen(watched.id, &seen).await?;
-        Ok(tx.commit().await?)
     }
 
     /// Notes that the file operations of a recorded session cannot be followed any more, for this reason.

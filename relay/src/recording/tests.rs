@@ -22,9 +22,11 @@ mod excess;
 mod forwards;
 mod holes;
 mod inventory;
+mod notes;
 mod removed;
 mod room;
 
+use super::notes::NotedSessions;
 use super::verify::signed_verdict;
 use super::*;
 use crate::access::decision::{self, Facts};

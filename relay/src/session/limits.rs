@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-/// The interval at which a session that goes on has written down what was seen of it: what passed after that is not
-/// vouched for if the relay is killed.
-pub(crate) const RECORDING_NOTE: Duration = Duration::from_secs(10);
-
 /// The time for which a decision may be used without a new look at the version of access, by what the enforcement of a
 /// change finds already. [`STORE_POLL`](crate::limits::STORE_POLL) bounds it where the store answers; this is for where
 /// it does not.

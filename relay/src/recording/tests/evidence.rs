@@ -102,7 +102,10 @@ async fn what_a_killed_relay_did_not_keep_is_no_tampering() {
     let mut device = Device::recording(&bed, SESSION, &key);
     device.show(SESSION, b"kept ");
     watched.pass(Stream::Stdout, b"kept ", 0);
-    bed.recordings.note(&watched).await.unwrap();
+    bed.recordings
+        .note(&mut NotedSessions::new())
+        .await
+        .unwrap();
     let accepted = device.spool.accept_data(NOW, SESSION, typed(b"typed"));
     assert_eq!(accepted, Accept::Accepted);
     device.show(SESSION, b"not kept");

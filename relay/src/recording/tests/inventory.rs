@@ -202,7 +202,10 @@ async fn session_of_a_killed_relay_that_kept_a_digest_was_held() {
     let mut bed = Fixture::new().await;
     let (_guard, _key, watched) = bed.begin().await;
     watched.pass(Stream::Stdout, b"hello", 0);
-    bed.recordings.note(&watched).await.unwrap();
+    bed.recordings
+        .note(&mut NotedSessions::new())
+        .await
+        .unwrap();
     bed.restart().await;
     lists(&bed, vec![], SegmentLost::Missing).await;
     let reason = bed.judged().await.row.reason.unwrap();

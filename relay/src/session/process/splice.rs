@@ -23,7 +23,7 @@ use crate::session::client::lease::Lease;
 use crate::session::ending::{End, NOT_FOUND, Process};
 use crate::session::forward::agent::AgentForwarding;
 use crate::session::input::{Input, InputReceiver};
-use crate::session::limits::{MAX_ARRIVAL, RECORDING_NOTE, START_TIMEOUT};
+use crate::session::limits::{MAX_ARRIVAL, START_TIMEOUT};
 use crate::session::output::Output;
 use crate::session::registry::{LiveGuard, LiveSession};
 use crate::session::report::Report;
@@ -108,7 +108,6 @@ pub(crate) async fn run(session: SplicedSession) {
         biased;
         ending = live.ordered_to_end() => End::Ordered(ending),
         end = splice(&mut wire, open, &route, &mut input, &this, notices, ways) => end,
-        never = note(recorded.as_ref()) => never,
         ending = timeouts::cutoff(&this, Some(notices)) => End::Ordered(ending),
         ending = timeouts::store_loss(&fence, Some(notices)) => End::Ordered(ending),
     };
@@ -327,31 +326,6 @@ async fn pass(
         watched.pass(DataStream::Stdin, &data, 0);
     }
     stream::send_data(send, data).await
-}
-
-/// Writes down now and then what was seen of a session that is recorded.
-async fn note(recorded: Option<&Recorded>) -> End {
-    let Some(Recorded {
-        recordings,
-        watched,
-    }) = recorded
-    else {
-        return std::future::pending().await;
-    };
-    let mut noted = watched.seen();
-    loop {
-        sleep(RECORDING_NOTE).await;
-        let seen = watched.seen();
-        if seen == noted {
-            continue;
-        }
-        match recordings.note(watched).await {
-            Ok(()) => noted = seen,
-            Err(error) => {
-                warn!(session = %watched.id, %error, "cannot store a session's digests")
-            }
-        }
-    }
 }
 
 /// Leaves the stream so that the device knows: finished after an exit, reset in every other case, which

@@ -19,7 +19,7 @@ const BEGIN: &str =
         0, r.member
     FROM relays r WHERE r.id = $2 AND r.stopped IS NULL";
 const SEEN: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
-        content = $6, files = $7 WHERE id = $1";
+        content = $6, files = $7 WHERE id = $1 AND ended IS NULL";
 const OVER: &str = "UPDATE recordings SET seen = $2, control = $3, booked = $4, forwards = $5,
         ended = $6, exited = $7, closing = $8, refused = $9, expected = $10, content = $11,
         files = $12 WHERE id = $1";
@@ -75,7 +75,7 @@ impl Tx {
             })
     }
 
-    /// Notes what the relay has seen of a session that goes on.
+    /// Notes what the relay has seen of a session that goes on. Of one that is over, more is noted already.
     ///
     /// # Errors
     /// [`StoreError`].
