@@ -19,8 +19,9 @@ pub const ALPN: &[u8] = b"holdfast/1";
 /// 4: forwards are recorded in a shared log ([`crate::wire::ForwardRequest::Log`]).
 /// 5: the later part of a session's terms ([`crate::wire::SessionTerms::denied_logins`] and what follows it), the
 /// codes of a reset ([`crate::wire::ResetCode`]), an output that is not read any more
-/// ([`crate::codec::frame::SessionMessage::CloseStdout`]), which run of an agent speaks ([`crate::wire::Instance`]), and which
-/// recordings a device holds ([`crate::wire::InventoryPart`]).
+/// ([`crate::codec::frame::SessionMessage::CloseStdout`]), which run of an agent speaks ([`crate::wire::Instance`]), which
+/// recordings a device holds ([`crate::wire::InventoryPart`]), and a tunnel that is kept when a relay sends its devices
+/// away ([`crate::wire::RelayMessage::Drain`]).
 pub const MINOR_VERSION: u16 = 5;
 
 /// The ALPN of a link between two relays of a cluster, on the same port as the tunnels.
@@ -52,6 +53,9 @@ pub const CLOSE_STDOUT_MINOR: u16 = 5;
 
 /// The minor version from which on devices keep the content of a stream without a terminal up to a bound.
 pub const CONTENT_MAX_MINOR: u16 = 5;
+
+/// The minor version from which on a device that a relay sends away keeps its tunnel for what runs over it.
+pub const DRAIN_MINOR: u16 = 5;
 
 /// Minor version from which on a device follows sftp as its relay does, so that the operations in a recording are those
 /// that the relay has seen.

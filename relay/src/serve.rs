@@ -30,6 +30,7 @@ use crate::session::Sessions;
 use crate::session::client::Clients;
 use crate::session::client::lease::{Leases, Releaser};
 use crate::session::ending::{Cause, Ending};
+use crate::session::registry::drain;
 use crate::session::registry::publish;
 use crate::session::report::Report;
 use crate::ssh::connections::Connections;
@@ -45,12 +46,13 @@ use crate::store::{Durability, RelayId, ServingMember, Store, StoreError, meta};
 use crate::tunnel::clones::Clones;
 use crate::tunnel::listen::Handshakes;
 use crate::tunnel::peer::Peers;
+use crate::tunnel::peer::drains::{DrainWatch, Drains};
 use crate::tunnel::registry::Registry;
 use crate::tunnel::socket::NotedIds;
 use crate::tunnel::tls::PeerTls;
 use crate::tunnel::{ClusterFacts, Tunnels, listen, reset};
 use crate::watch;
-use crate::web::health::HealthChecks;
+use crate::web::health::{HealthChecks, Readiness};
 
 /// The services of a relay that serves.
 struct Services {
@@ -103,7 +105,13 @@ pub(crate) async fn run(
         &[MethodKind::PublicKey],
     );
     bound.socket.obey(tunnels.fence.clone());
-    let accepting = tokio::spawn(server::run(front.clone(), listener, ssh_config));
+    let accepting = server::run(front.clone(), listener, ssh_config);
+    let accepting = tokio::spawn(accept_until_drained(
+        accepting,
+        tunnels.drains.watch(None),
+        health.readiness.clone(),
+    ));
+    let draining = tokio::spawn(drain::run(sessions.clone()));
     let handshakes = Handshakes::default();
     let listening = tokio::spawn(listen::run(
         tunnels.clone(),
@@ -160,6 +168,7 @@ pub(crate) async fn run(
     }
     health.readiness.stops();
     accepting.abort();
+    draining.abort();
     resetting.abort();
     // What was declared dead has nothing any more that could end by itself.
     let grace = match &over {
@@ -189,6 +198,20 @@ pub(crate) async fn run(
     match over {
         Some(over) => Err(over.into()),
         None => Ok(()),
+    }
+}
+
+/// Accepts connections until the relay drains. The listener is closed then.
+async fn accept_until_drained(
+    accepting: impl Future<Output = ()>,
+    mut drain: DrainWatch,
+    readiness: Readiness,
+) {
+    tokio::select! {
+        // First what waits in the listener's queue: it came before.
+        biased;
+        () = accepting => {}
+        () = drain.begun() => readiness.drains(),
     }
 }
 
@@ -282,6 +305,7 @@ async fn start(
         cluster,
         uploads: Arc::new(recordings.clone()),
         stopping: AtomicBool::default(),
+        drains: Drains::new(state.tunnel.public()),
     });
     let peers = Peers::new(tunnels.clone(), endpoint, PeerTls::new(&state.tunnel)?);
     let sessions = Arc::new(Sessions {
@@ -341,7 +365,10 @@ async fn check_cluster(config: &Config, store: &Store) -> anyhow::Result<()> {
 async fn stop(tunnels: &Tunnels, sessions: &Sessions, peers: &Peers, grace: Duration) {
     tunnels.stop();
     for tunnel in tunnels.registry.all() {
-        tunnel.tell(RelayMessage::Drain(DRAIN_REDIAL));
+        // One that has no other relay to go to stays.
+        if !sessions.store.is_shared() || tunnel.may_be_sent_away() {
+            tunnel.tell(RelayMessage::Drain(DRAIN_REDIAL));
+        }
     }
     let ending = Ending {
         cause: Cause::Stopping,

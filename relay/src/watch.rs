@@ -15,6 +15,7 @@ use crate::limits::{PRESENCE_FLUSH, STORE_POLL};
 use crate::model::invalid::Fault;
 use crate::session::Sessions;
 use crate::session::admission::enforce;
+use crate::session::registry::drain;
 use crate::session::registry::heartbeat;
 use crate::ssh::Front;
 use crate::store::{Durability, StoreError, meta};
@@ -84,6 +85,7 @@ async fn look(
         return Ok(());
     }
     reload_host_keys(front, seen).await;
+    drain::look(&sessions.tunnels).await?;
     sessions.peers.close_removed().await?;
     // Read before the facts: what is read after it is at least as new.
     let access = sessions.store.in_background().access_version().await?;

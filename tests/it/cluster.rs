@@ -2,6 +2,7 @@
 
 mod across;
 mod doctor;
+mod drain;
 mod evidence;
 mod faults;
 mod fence;

@@ -42,7 +42,7 @@ fn answer(health: SocketAddr, request: &str) -> String {
 }
 
 /// Asks for a path; returns the status and the sentence.
-fn get(health: SocketAddr, path: &str) -> (String, String) {
+pub(crate) fn get(health: SocketAddr, path: &str) -> (String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\n\r\n");
     let answer = answer(health, &request);
     let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();

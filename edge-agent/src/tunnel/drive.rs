@@ -1,5 +1,7 @@
 //! The driver of an established tunnel: one loop over events, timeouts and actions.
 
+pub(super) mod retiring;
+
 use crate::os::clock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +13,18 @@ use quinn::VarInt;
 use smol::channel::{self, Receiver, Sender};
 use smol::{Task, Timer};
 
-use super::Agent;
 use super::address;
 use super::control::ControlStreamError;
 use super::dial::{bind_for, source_address};
-use super::establish::{EstablishedTunnel, TunnelEvent, establish};
+use super::establish::streams::OpenStreams;
+use super::establish::{EstablishedTunnel, OlderTunnel, TunnelEvent, establish};
+use super::{Agent, random};
 use crate::os::runtime;
 use crate::recording::RecordingDevice;
 use crate::recording::upload::{self, UPLOAD_MINOR};
-use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW, TUNNEL_EVENTS};
+use crate::tunnel::limits::{
+    CONNECTION_WINDOW, FORWARD_WINDOWS, RETIRE_GRACE, STOPPED_REDIAL, STREAM_WINDOW, TUNNEL_EVENTS,
+};
 use crate::{info, warn};
 
 /// Describes how a tunnel ended.
@@ -31,6 +36,19 @@ pub(super) enum TunnelEnd {
     Drained(Duration),
     /// A newer one is established.
     Replaced(Box<EstablishedTunnel>),
+    /// A newer one is established at another relay, and this one is kept for the sessions over it.
+    Moved(Box<EstablishedTunnel>),
+    /// It was kept for sessions, and none goes over it any more.
+    Unused,
+}
+
+/// The purpose of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TunnelRole {
+    /// The device is reached by it.
+    Current,
+    /// It is kept for the sessions over it, beside the current one.
+    Retiring,
 }
 
 struct TunnelDriver<'a> {
@@ -40,26 +58,40 @@ struct TunnelDriver<'a> {
     /// Datagrams received so far: any more of them mean that the relay was heard.
     datagrams: u64,
     source: Option<std::net::IpAddr>,
-    /// The relay stops, and is the only one: when it has closed the tunnel, the next is dialled after this.
+    role: TunnelRole,
+    /// The relay stops or drains: when it has closed the tunnel, the next is dialled after this.
     drained: Option<Duration>,
     events: Sender<TunnelEvent>,
     dialling: Option<Task<()>>,
+    /// Dials another relay, because this one sends the device away.
+    moving: Option<Task<()>>,
 }
 
 /// Drives a tunnel to its end.
-pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) -> TunnelEnd {
+pub(super) async fn drive(
+    agent: &Arc<Agent>,
+    standing: &mut EstablishedTunnel,
+    role: TunnelRole,
+) -> TunnelEnd {
     let (events, inbox) = channel::bounded(TUNNEL_EVENTS);
     let connection = standing.dialled.connection.clone();
     // Dropping these tasks at the end of this function cancels them.
     let _tasks = [
-        runtime::spawn(accept_sessions(agent.clone(), connection.clone())),
+        runtime::spawn(accept_sessions(
+            agent.clone(),
+            connection.clone(),
+            standing.streams.clone(),
+        )),
         runtime::spawn(watch_sessions(agent.clone(), events.clone())),
         runtime::spawn(watch_routes(events.clone())),
         runtime::spawn(watch_close(connection.clone(), events.clone())),
     ];
     let recorder = Arc::clone(agent.sessions.recorder());
     let minor = standing.welcome.minor;
-    let _upload = (minor >= UPLOAD_MINOR)
+    let is_current = role == TunnelRole::Current;
+    let _unused = (!is_current)
+        .then(|| runtime::spawn(watch_unused(standing.streams.clone(), events.clone())));
+    let _upload = (is_current && minor >= UPLOAD_MINOR)
         .then(|| runtime::spawn(upload::run(recorder, connection.clone(), minor)));
     let mut driver = TunnelDriver {
         agent,
@@ -67,9 +99,11 @@ pub(super) async fn drive(agent: &Arc<Agent>, standing: &mut EstablishedTunnel) 
         began: clock::instant(),
         datagrams: connection.stats().udp_rx.datagrams,
         source: source_address(connection.remote_address()).map(|address| address.ip()),
+        role,
         drained: None,
         events,
         dialling: None,
+        moving: None,
     };
     let relays = agent.membership().roster().relays.len();
     driver.link.handle_roster(relays);
@@ -151,23 +185,31 @@ impl TunnelDriver<'_> {
             }
             TunnelEvent::Reached => self.link.handle_address_change(now),
             TunnelEvent::Dialled(newer) => return Some(TunnelEnd::Replaced(newer)),
+            TunnelEvent::Moved(newer) => return Some(TunnelEnd::Moved(newer)),
+            TunnelEvent::Unused => return Some(TunnelEnd::Unused),
             TunnelEvent::Closed(why) => return Some(TunnelEnd::Lost(why)),
-            TunnelEvent::Message(Ok(message)) => return self.handle_message(message),
+            TunnelEvent::Message(Ok(message)) => {
+                return self.handle_message(message, &standing.address);
+            }
             TunnelEvent::Message(Err(error)) => return Some(TunnelEnd::Lost(error.to_string())),
         }
         None
     }
 
-    fn handle_message(&mut self, message: RelayMessage) -> Option<TunnelEnd> {
+    fn handle_message(&mut self, message: RelayMessage, relay: &str) -> Option<TunnelEnd> {
         match message {
             RelayMessage::Drain(millis) => {
                 let after = Duration::from_millis(millis.into());
-                if self.agent.membership().roster().relays.len() > 1 {
-                    return Some(TunnelEnd::Drained(after));
+                if self.role == TunnelRole::Retiring {
+                    return None;
                 }
-                // There is no other relay to dial, and the sessions on this tunnel have their time yet.
-                info!("the relay is about to stop");
                 self.drained = Some(after);
+                if self.agent.membership().roster().relays.len() > 1 {
+                    self.move_away(after, relay);
+                } else {
+                    // There is no other relay to dial, and the sessions on this tunnel have their time yet.
+                    info!("the relay is about to stop");
+                }
                 None
             }
             RelayMessage::Refused(why) => Some(TunnelEnd::Lost(
@@ -211,7 +253,7 @@ impl TunnelDriver<'_> {
     /// Returns how the tunnel ends: one that was lost to a stopping relay ended in good order.
     fn end(&self, end: TunnelEnd) -> TunnelEnd {
         match (end, self.drained) {
-            (TunnelEnd::Lost(_), Some(after)) => TunnelEnd::Drained(after),
+            (TunnelEnd::Lost(_), Some(after)) => TunnelEnd::Drained(after.min(STOPPED_REDIAL)),
             (end, _) => end,
         }
     }
@@ -221,6 +263,7 @@ impl TunnelDriver<'_> {
             match action {
                 LinkAction::Beat(beat) => standing.send.offer(&AgentMessage::Beat(beat)).await?,
                 LinkAction::Rebind => self.rebind(standing),
+                LinkAction::Dial if self.role == TunnelRole::Retiring => {}
                 LinkAction::Dial => self.dial(&standing.address),
                 LinkAction::StopDialling => self.dialling = None,
             }
@@ -244,9 +287,34 @@ impl TunnelDriver<'_> {
         let (agent, events) = (self.agent.clone(), self.events.clone());
         let silent = silent.to_owned();
         self.dialling = Some(runtime::spawn(async move {
-            let older = Some((silent.as_str(), &events));
-            let standing = establish(&agent, Duration::ZERO, older).await;
+            let older = OlderTunnel {
+                address: &silent,
+                silent: Some(&events),
+            };
+            let standing = establish(&agent, Duration::ZERO, Some(older)).await;
             let _ = events.send(TunnelEvent::Dialled(Box::new(standing))).await;
+        }));
+    }
+
+    /// Dials another relay after so long and some jitter. This tunnel goes on until that one is established.
+    fn move_away(&mut self, after: Duration, from: &str) {
+        if self.moving.is_some() {
+            return;
+        }
+        let delay = after + after.mul_f64(random() as f64 / u64::MAX as f64);
+        info!(
+            "the relay sends its devices away: dialling another one in {} ms",
+            delay.as_millis()
+        );
+        let (agent, events) = (self.agent.clone(), self.events.clone());
+        let from = from.to_owned();
+        self.moving = Some(runtime::spawn(async move {
+            let older = OlderTunnel {
+                address: &from,
+                silent: None,
+            };
+            let standing = establish(&agent, delay, Some(older)).await;
+            let _ = events.send(TunnelEvent::Moved(Box::new(standing))).await;
         }));
     }
 }
@@ -259,9 +327,30 @@ fn connection_window(roomy: u32) -> VarInt {
 }
 
 /// Serves each stream that the relay opens. Sessions are tasks of their own: they outlive this one.
-async fn accept_sessions(agent: Arc<Agent>, connection: quinn::Connection) {
+async fn accept_sessions(
+    agent: Arc<Agent>,
+    connection: quinn::Connection,
+    streams: Arc<OpenStreams>,
+) {
     while let Ok((send, receive)) = connection.accept_bi().await {
-        runtime::spawn(agent.sessions.clone().serve(send, receive)).detach();
+        let (sessions, stream) = (agent.sessions.clone(), streams.enter());
+        let served = async move {
+            sessions.serve(send, receive).await;
+            drop(stream);
+        };
+        runtime::spawn(served).detach();
+    }
+}
+
+/// Says when no session has gone over the tunnel for a while.
+async fn watch_unused(streams: Arc<OpenStreams>, events: Sender<TunnelEvent>) {
+    loop {
+        streams.empty().await;
+        Timer::after(RETIRE_GRACE).await;
+        if streams.is_empty() {
+            let _ = events.send(TunnelEvent::Unused).await;
+            return;
+        }
     }
 }
 

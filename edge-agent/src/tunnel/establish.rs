@@ -1,5 +1,7 @@
 //! From nothing to a tunnel that the relay has welcomed. It tries until it succeeds.
 
+pub(super) mod streams;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::tunnel::membership::Membership;
 use crate::tunnel::refusal::RelayRefusal;
 use crate::tunnel::tls::Trust;
 use crate::{info, warn};
+use streams::OpenStreams;
 
 /// An established tunnel.
 #[derive(Debug)]
@@ -30,6 +33,17 @@ pub(super) struct EstablishedTunnel {
     pub welcome: Welcome,
     /// The relay's address as the roster names it.
     pub address: String,
+    /// The streams that the relay has opened on it.
+    pub streams: Arc<OpenStreams>,
+}
+
+/// The tunnel that a new one is to follow.
+#[derive(Clone, Copy)]
+pub(super) struct OlderTunnel<'a> {
+    /// The address of its relay, which is tried last.
+    pub address: &'a str,
+    /// Its driver, if it is silent.
+    pub silent: Option<&'a Sender<TunnelEvent>>,
 }
 
 /// An event that the driver of a tunnel reacts to.
@@ -40,6 +54,10 @@ pub(super) enum TunnelEvent {
     /// A relay has answered a second dial: a new tunnel could be had.
     Reached,
     Dialled(Box<EstablishedTunnel>),
+    /// A tunnel to another relay is established, because this one's relay has sent the device away.
+    Moved(Box<EstablishedTunnel>),
+    /// No session goes over it any more.
+    Unused,
     Closed(String),
     Timeout,
 }
@@ -60,13 +78,13 @@ enum AttemptError {
 
 /// Waits for `delay`, then tries each relay of the roster, again and again, with growing pauses.
 ///
-/// `older` is a tunnel that is silent: the address of its relay, which is tried last, and its driver. Between the handshake with a relay and the `Hello` with which the
-/// new tunnel takes the older one's place, the older relay is informed, and gets a last chance: a relay that answers
-/// shows that there is a way to it again, and with the older tunnel its sessions would live on.
+/// `older` is the tunnel before. If that is silent, its driver is informed between the handshake with a relay and the
+/// `Hello` with which the new tunnel takes the older one's place, and gets a last chance: a relay that answers shows that
+/// there is a way to it again, and with the older tunnel its sessions would live on.
 pub(super) async fn establish(
     agent: &Arc<Agent>,
     delay: Duration,
-    older: Option<(&str, &Sender<TunnelEvent>)>,
+    older: Option<OlderTunnel<'_>>,
 ) -> EstablishedTunnel {
     let mut backoff = Backoff::default();
     Timer::after(delay).await;
@@ -79,12 +97,13 @@ pub(super) async fn establish(
         // Each device begins elsewhere, so that a fleet spreads over its relays.
         let offset = usize::try_from(random() % relays.len().max(1) as u64).unwrap_or(0);
         relays.rotate_left(offset);
-        if let Some((silent, _)) = older {
-            relays.sort_by_key(|relay| relay.address == silent);
+        if let Some(older) = older {
+            relays.sort_by_key(|relay| relay.address == older.address);
         }
         for relay in &relays {
             agent.status.connecting(&relay.address);
-            match attempt(agent, &relay.address, older.map(|(_, driver)| driver)).await {
+            let silent = older.and_then(|older| older.silent);
+            match attempt(agent, &relay.address, silent).await {
                 Ok(standing) => {
                     welcome(agent, &standing);
                     return standing;
@@ -143,6 +162,7 @@ async fn attempt_once(
                 receive,
                 welcome,
                 address,
+                streams: Arc::default(),
             })
         }
         RelayMessage::Refused(why) => Err(RelayRefusal(why).into()),

@@ -58,3 +58,15 @@ pub(crate) const RECHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Limits how long the close of an old tunnel may take.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Tunnels that are kept beside the current one for the sessions over them. Relays are upgraded one after the other, each
+/// in hours; a tunnel takes some 100 KiB.
+pub(crate) const MAX_RETIRING: usize = 3;
+
+/// The time for which a tunnel is kept that no session goes over: its relay may be about to open a stream, because it has
+/// not learned yet that there is another one.
+pub(crate) const RETIRE_GRACE: Duration = Duration::from_secs(5);
+
+/// The longest time before another relay is dialled when one has closed the tunnel before the device has left it: it
+/// stopped, and the others expect its devices.
+pub(crate) const STOPPED_REDIAL: Duration = Duration::from_secs(1);

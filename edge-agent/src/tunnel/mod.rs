@@ -24,6 +24,7 @@ use futures_lite::FutureExt as _;
 use holdfast_protocol::tunnel::backoff::Backoff;
 use holdfast_protocol::tunnel::congestion::quinn::lift_for_close;
 use holdfast_protocol::wire::{CloseCode, Instance};
+use quinn::{Connection, Endpoint};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use smol::Timer;
 
@@ -35,7 +36,8 @@ use crate::tunnel::limits::{CLOSE_GRACE, STEADY_TUNNEL};
 use crate::tunnel::membership::Membership;
 use crate::tunnel::status::TunnelStatus;
 
-use drive::TunnelEnd;
+use drive::retiring::RetiringTunnels;
+use drive::{TunnelEnd, TunnelRole};
 use establish::EstablishedTunnel;
 
 /// Everything that a running agent is made of.
@@ -72,6 +74,7 @@ pub async fn run<T>(
     goodbye: impl FnOnce(&T) -> CloseCode,
 ) -> T {
     let mut current: Option<EstablishedTunnel> = None;
+    let mut retiring = RetiringTunnels::default();
     let keep = async {
         let mut delay = Duration::ZERO;
         let mut falls = Backoff::default();
@@ -86,11 +89,19 @@ pub async fn run<T>(
                 continue;
             };
             let up_since = clock::instant();
-            let end = drive::drive(agent, standing).await;
+            let end = drive::drive(agent, standing, TunnelRole::Current).await;
             if up_since.elapsed() >= STEADY_TUNNEL {
                 falls.reset();
             }
             match end {
+                TunnelEnd::Moved(newer) => {
+                    next = Some(*newer);
+                    if let Some(older) = current.take() {
+                        retiring.add(agent, older).await;
+                    }
+                }
+                // Of one that is kept beside this one, not of this one.
+                TunnelEnd::Unused => {}
                 TunnelEnd::Lost(why) => {
                     info!("tunnel lost: {why}");
                     agent.status.disconnected(&why);
@@ -105,24 +116,26 @@ pub async fn run<T>(
                     delay = after + after.mul_f64(random() as f64 / u64::MAX as f64);
                 }
                 TunnelEnd::Replaced(newer) => {
-                    close(standing, CloseCode::Replaced).await;
+                    let dialled = &standing.dialled;
+                    close(&dialled.endpoint, &dialled.connection, CloseCode::Replaced).await;
                     next = Some(*newer);
                 }
             }
         }
     };
     let stopped = keep.or(stop).await;
-    if let Some(standing) = &current {
-        close(standing, goodbye(&stopped)).await;
+    let code = goodbye(&stopped);
+    if let Some(EstablishedTunnel { dialled, .. }) = &current {
+        close(&dialled.endpoint, &dialled.connection, code).await;
     }
+    retiring.close(code).await;
     stopped
 }
 
-async fn close(standing: &EstablishedTunnel, code: CloseCode) {
-    let connection = &standing.dialled.connection;
+async fn close(endpoint: &Endpoint, connection: &Connection, code: CloseCode) {
     lift_for_close(connection.congestion_state());
     connection.close((code as u32).into(), b"");
-    let said = standing.dialled.endpoint.wait_idle();
+    let said = endpoint.wait_idle();
     let late = async {
         Timer::after(CLOSE_GRACE).await;
     };

@@ -40,7 +40,8 @@ pub enum RelayMessage {
     Refused(Refusal),
     /// A newer roster.
     Roster(SignedRoster),
-    /// The relay stops: dial again after this delay, in milliseconds, plus jitter.
+    /// The relay stops or drains: dial another one after this delay, in milliseconds, plus jitter. Since
+    /// `DRAIN_MINOR` the tunnel is kept for the sessions over it.
     Drain(u32),
     /// The answer to a [`Beat`] that asked for one.
     Echo,

@@ -89,6 +89,8 @@ kinds! {
     RelayJoined = "relay.joined",
     /// A relay was declared dead by another one of its cluster.
     RelayDied = "relay.died",
+    /// A relay was drained: it takes no new logins.
+    RelayDrained = "relay.drained",
     /// A relay left the cluster.
     RelayLeft = "relay.left",
     /// A key of the relay that was replaced on purpose was accepted.

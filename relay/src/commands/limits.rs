@@ -16,6 +16,13 @@ pub(crate) const PEER_PROBE: Duration = Duration::from_secs(4);
 /// second for the three requests, and a segment is given much longer.
 pub(crate) const BUCKET_PROBE: Duration = Duration::from_secs(15);
 
+/// The time in which a relay that is to drain says what it still has: it looks each quarter of a second, and its database
+/// may be away for a while.
+pub(crate) const DRAIN_BEGINS: Duration = Duration::from_secs(30);
+
+/// After the deadline of a drain, the time in which a relay has closed what was left.
+pub(crate) const DRAIN_OVERDUE: Duration = Duration::from_secs(30);
+
 /// Most users that a policy document names.
 pub(crate) const MAX_POLICY_USERS: usize = 10_000;
 

@@ -178,7 +178,7 @@ pub(crate) async fn run(
     out: &mut Out<'_>,
     err: &mut Out<'_>,
 ) -> u8 {
-    // What goes on for long changes nothing: what others changed meanwhile is theirs to wait for.
+    // What goes on for long takes nothing away: what others changed meanwhile is theirs to wait for.
     let changes_nothing = command.streams();
     let is_deed = command.is_deed();
     let failed = match caller {

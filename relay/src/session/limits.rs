@@ -166,3 +166,18 @@ pub(crate) const MAX_SFTP_NAMED: usize = 64;
 
 /// Longest packet of a write that is looked at, for which it is copied: a file of one such write is worth it.
 pub(crate) const MAX_SFTP_SMALL: usize = 32 * 1024;
+
+/// The interval at which a relay that drains looks what is left: an administrator waits for the end.
+pub(crate) const DRAIN_TICK: Duration = Duration::from_secs(1);
+
+/// Devices in a second that a relay which drains sends to the others: as many as dial at once without filling the places
+/// for handshakes.
+pub(crate) const DRAIN_RATE: usize = 500;
+
+/// The longest time in milliseconds after which a device is sent away. It goes within twice that, and dials in 10 s: it is
+/// gone within 75 s.
+pub(crate) const MAX_DRAIN_SPREAD: u32 = 30_000;
+
+/// After the deadline of a drain, the time in which the relays of operators end sessions over its tunnels with a
+/// sentence, before the tunnels are closed.
+pub(crate) const DRAIN_CLOSE: Duration = Duration::from_secs(5);

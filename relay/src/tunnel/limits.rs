@@ -87,3 +87,7 @@ pub(crate) const MAX_CLONE_RUNS: usize = 8;
 
 /// The interval at which it is written down that a device is two machines.
 pub(crate) const CLONE_NOTE: Duration = Duration::from_secs(60);
+
+/// The time for which a tunnel is kept whose device has gone to another relay, even if nothing goes over it: an operator
+/// whose client has found it before is about to begin.
+pub(crate) const KEPT_UNUSED: Duration = Duration::from_secs(5);

@@ -30,6 +30,10 @@ pub(crate) async fn run(
     tunnels: &Arc<Tunnels>,
     mut caller: DialingDevice,
 ) -> Result<(), ControlError> {
+    if tunnels.drains.is_own() {
+        refuse(caller, Refusal::Unavailable).await;
+        return Ok(());
+    }
     let device = match known(tunnels, caller.key).await {
         Ok(device) => device,
         Err(why) => {
@@ -96,8 +100,8 @@ pub(crate) async fn run(
         Err(error) => error,
     };
     tunnels.registry.remove(&tunnel);
-    // One that was replaced leaves its device online.
-    if tunnels.registry.get(device.id).is_none() {
+    // One that was replaced leaves its device online, here or at another relay.
+    if !tunnel.is_kept() && tunnels.registry.get(device.id).is_none() {
         let gone = Event::new(EventKind::DeviceOffline).because(ended.to_string());
         tunnels.audit.note_device(device.id, attributed(gone)).await;
     }

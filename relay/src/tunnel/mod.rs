@@ -19,10 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_protocol::identity::release::ReleaseKey;
 use holdfast_protocol::identity::roster::SignedRoster;
-use holdfast_protocol::wire::RelayMessage;
+use holdfast_protocol::limits::DRAIN_MINOR;
+use holdfast_protocol::wire::{CloseCode, RelayMessage};
 
 use self::clones::Clones;
-use self::registry::Registry;
+use self::peer::drains::Drains;
+use self::registry::{Registry, Tunnel};
 use self::socket::NotedIds;
 use self::uploads::UploadHandler;
 use crate::audit::Audit;
@@ -56,6 +58,8 @@ pub(crate) struct Tunnels {
     pub(crate) uploads: Arc<dyn UploadHandler>,
     /// True if no new tunnels are taken any more.
     pub(crate) stopping: AtomicBool,
+    /// The relays that drain: this one takes no tunnels if it does.
+    pub(crate) drains: Drains,
 }
 
 /// The facts about the cluster that devices learn when they join and when they are welcomed.
@@ -142,6 +146,20 @@ impl Tunnels {
     /// on.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes a tunnel away whose device has a newer one at another relay. Where this relay has sent the device away, the
+    /// tunnel is kept for the sessions over it.
+    pub(crate) fn replaced(&self, tunnel: &Arc<Tunnel>) {
+        let sent_away = self.drains.is_own() || self.is_stopping();
+        if sent_away && tunnel.minor >= DRAIN_MINOR {
+            self.registry.keep(tunnel);
+        } else {
+            tunnel.close(
+                CloseCode::Replaced,
+                "replaced by a newer tunnel of this device at another relay",
+            );
+        }
     }
 
     /// Returns whether no new tunnels are taken any more.

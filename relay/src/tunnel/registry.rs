@@ -5,22 +5,25 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use holdfast_protocol::ids::{DeviceId, DeviceName, Generation};
-use holdfast_protocol::limits::{MAX_KEEPALIVE, MIN_KEEPALIVE, MINOR_VERSION, STALE_KEEPALIVES};
+use holdfast_protocol::limits::{
+    DRAIN_MINOR, MAX_KEEPALIVE, MIN_KEEPALIVE, MINOR_VERSION, STALE_KEEPALIVES,
+};
 use holdfast_protocol::tunnel::congestion::quinn::lift_for_close;
 use holdfast_protocol::wire::{CloseCode, Hello, RelayMessage};
 use quinn::{Connection, VarInt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::clones::Run;
 use crate::audit::DeviceFacts;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::store::{Device, TunnelId};
 use crate::sync::Mutex;
-use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, STREAM_WINDOW};
+use crate::tunnel::limits::{CONNECTION_WINDOW, FORWARD_WINDOWS, KEPT_UNUSED, STREAM_WINDOW};
 
 /// An established tunnel.
 pub(crate) struct Tunnel {
@@ -48,8 +51,12 @@ pub(crate) struct Tunnel {
     datagrams: AtomicU64,
     sessions: AtomicU32,
     forwards: AtomicU32,
+    /// Ports that the device listens on over this tunnel.
+    listeners: AtomicU32,
     /// True if it is the one by which its device is reached: registered, and not replaced.
     is_current: AtomicBool,
+    /// Since when it is kept for the sessions over it, because its device has a newer one at another relay.
+    kept: OnceLock<Instant>,
     /// The name that the device knows it has.
     name: Mutex<DeviceName>,
     /// The connection id that the store knows.
@@ -60,6 +67,8 @@ pub(crate) struct Tunnel {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     tunnels: Mutex<HashMap<DeviceId, Arc<Tunnel>>>,
+    /// Those whose devices have gone to another relay, for the sessions over them. None of them is in `tunnels`.
+    kept: Mutex<Vec<Arc<Tunnel>>>,
 }
 
 /// Counts a session on its tunnel for as long as it lives.
@@ -69,6 +78,10 @@ pub(crate) struct SessionCount(Arc<Tunnel>);
 /// Counts a forward in the same way.
 #[derive(Debug)]
 pub(crate) struct ForwardCount(Arc<Tunnel>);
+
+/// Counts a port in the same way.
+#[derive(Debug)]
+pub(crate) struct ListenerCount(Arc<Tunnel>);
 
 impl Tunnel {
     /// Returns its device as the audit log names it.
@@ -109,7 +122,9 @@ impl Tunnel {
             datagrams: AtomicU64::new(0),
             sessions: AtomicU32::new(0),
             forwards: AtomicU32::new(0),
+            listeners: AtomicU32::new(0),
             is_current: AtomicBool::new(false),
+            kept: OnceLock::new(),
             name: Mutex::new(name),
             stored_id: Mutex::default(),
         })
@@ -169,6 +184,13 @@ impl Tunnel {
         ForwardCount(self.clone())
     }
 
+    /// Counts one more port that the device listens on, until the value is dropped.
+    #[must_use]
+    pub(crate) fn count_listener(self: &Arc<Self>) -> ListenerCount {
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+        ListenerCount(self.clone())
+    }
+
     /// Gives every session the room of a whole stream beside the tunnel's own: what is full of sessions
     /// whose clients do not read must not hold up the others, nor the control stream. Of forwards, which are many,
     /// only some have that room.
@@ -190,6 +212,42 @@ impl Tunnel {
     #[must_use]
     pub(crate) fn is_current(&self) -> bool {
         self.is_current.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it is kept for the sessions over it alone, because its device has gone to another relay.
+    #[must_use]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
+    /// Returns whether nothing goes over it: no session, forward or listener.
+    #[must_use]
+    pub(crate) fn is_unused(&self) -> bool {
+        let idle = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
+        [&self.sessions, &self.forwards, &self.listeners]
+            .into_iter()
+            .all(idle)
+    }
+
+    /// Returns whether its device may be sent to another relay now: an older agent would drop what runs over the tunnel.
+    #[must_use]
+    pub(crate) fn may_be_sent_away(&self) -> bool {
+        self.minor >= DRAIN_MINOR || self.is_unused()
+    }
+
+    /// Returns whether it is kept for nothing: a session that found it before it was kept has begun by now.
+    #[must_use]
+    pub(crate) fn is_needless(&self) -> bool {
+        let settled = self
+            .kept
+            .get()
+            .is_some_and(|since| since.elapsed() >= KEPT_UNUSED);
+        settled && self.is_unused()
+    }
+
+    /// Queues a message for the device; says whether there was room.
+    pub(crate) fn try_tell(&self, message: RelayMessage) -> bool {
+        self.control.try_send(message).is_ok()
     }
 
     /// Queues a message for the device; drops it if the device does not read.
@@ -232,6 +290,12 @@ impl Drop for ForwardCount {
     }
 }
 
+impl Drop for ListenerCount {
+    fn drop(&mut self) {
+        self.0.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Registry {
     /// Puts a tunnel in place of an older one of the same device, which is returned for closing. If a
     /// newer one is there already, it stays, and the given one is returned.
@@ -250,8 +314,32 @@ impl Registry {
         }
     }
 
-    /// Removes a tunnel, if it is still the current one.
+    /// Keeps a tunnel whose device has gone to another relay for the sessions over it: nothing new finds it.
+    pub(crate) fn keep(&self, tunnel: &Arc<Tunnel>) {
+        let _ = tunnel.kept.set(clock::instant());
+        self.kept.lock().push(tunnel.clone());
+        self.remove_current(tunnel);
+    }
+
+    /// Returns the tunnels that are kept.
+    #[must_use]
+    pub(crate) fn kept(&self) -> Vec<Arc<Tunnel>> {
+        let mut kept = self.kept.lock();
+        // One that was lost in the moment in which it was kept is forgotten here.
+        kept.retain(|tunnel| tunnel.connection.close_reason().is_none());
+        kept.clone()
+    }
+
+    /// Removes a tunnel, if it is kept or still the current one.
     pub(crate) fn remove(&self, tunnel: &Tunnel) {
+        let is_it = |kept: &Arc<Tunnel>| {
+            kept.device == tunnel.device && kept.generation == tunnel.generation
+        };
+        self.kept.lock().retain(|kept| !is_it(kept));
+        self.remove_current(tunnel);
+    }
+
+    fn remove_current(&self, tunnel: &Tunnel) {
         let mut tunnels = self.lock();
         if tunnels
             .get(&tunnel.device)

@@ -35,6 +35,7 @@ pub(crate) struct Readiness(Arc<ReadinessInner>);
 #[derive(Debug, Default)]
 struct ReadinessInner {
     is_stopping: AtomicBool,
+    is_draining: AtomicBool,
     /// The store, its fence and the audit log, which a login needs, once the relay serves.
     needs: OnceLock<(Store, StoreFence, Audit)>,
 }
@@ -59,6 +60,11 @@ impl Readiness {
         self.0.is_stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that the relay takes no more logins, because it drains.
+    pub(crate) fn drains(&self) {
+        self.0.is_draining.store(true, Ordering::Relaxed);
+    }
+
     /// Returns the reason why the relay takes no logins, in a sentence without anything of its own machine: all who reach the
     /// port may read it.
     fn fault(&self) -> Option<String> {
@@ -67,6 +73,9 @@ impl Readiness {
         };
         if self.0.is_stopping.load(Ordering::Relaxed) {
             return Some("the relay is stopping, and takes no new logins".to_owned());
+        }
+        if self.0.is_draining.load(Ordering::Relaxed) {
+            return Some("the relay is drained, and takes no new logins".to_owned());
         }
         if !store.answers() {
             return Some("the relay's database does not answer".to_owned());

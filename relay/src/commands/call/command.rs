@@ -41,8 +41,8 @@ pub(crate) trait Command: clap::Args + Clone {
         false
     }
 
-    /// Returns whether the answer may go on for as long as it is read. Such a command changes nothing, and is listed
-    /// and ended as sessions are.
+    /// Returns whether the answer may go on for as long as it is read. Such a command changes nothing, or waits by itself
+    /// until what it changes is so; it is listed and ended as sessions are.
     fn streams(&self) -> bool {
         false
     }

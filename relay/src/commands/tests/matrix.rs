@@ -29,6 +29,7 @@ const ROWS: &[(&str, &str, [bool; 5])] = &[
         "cluster join x --database postgres://x --public x",
         ADMIN,
     ),
+    ("cluster drain", "cluster drain x", ADMIN),
     ("cluster leave", "cluster leave x", ADMIN),
     ("cluster ls", "cluster ls", REVIEW),
     ("cp", "cp - --on role=camera:/tmp/x", ROLE),

@@ -194,6 +194,12 @@ async fn cut_revoked(sessions: &Sessions, store: &Store) -> Result<Vec<Arc<Life>
     // Sessions first, which may be on a tunnel of another relay.
     let on_it = |session: &LiveSession| revoked.contains(&session.authorized.device().id);
     let ended = lives(sessions.live.end_where(on_it, &ending));
+    for tunnel in sessions.tunnels.registry.kept() {
+        if revoked.contains(&tunnel.device) {
+            sessions.tunnels.registry.remove(&tunnel);
+            tunnel.close(CloseCode::Revoked, "this device was revoked");
+        }
+    }
     for device in revoked {
         let Some(tunnel) = sessions.tunnels.registry.get(device) else {
             continue;

@@ -127,6 +127,7 @@ impl Sessions {
             arrival,
         } = begun;
         let _count = route.count_forward();
+        let drain = self.tunnels.drains.watch(route.relay());
         let session = live.session().clone();
         let mut wire = None;
         let mut reported = ForwardOpening::No;
@@ -151,6 +152,7 @@ impl Sessions {
             end = carry(&mut wire, open, &route, &mut input, &mut splice) => end,
             ending = timeouts::cutoff(&session, None) => ForwardEnd::Ordered(ending),
             ending = timeouts::store_loss(&self.tunnels.fence, None) => ForwardEnd::Ordered(ending),
+            ending = timeouts::drained(drain, None) => ForwardEnd::Ordered(ending),
         };
         let (opened, reply) = (splice.opened.is_cancelled(), splice.reply.take());
         if let Some(stream) = wire {

@@ -30,7 +30,8 @@ use crate::session::registry::destination::{Destination, Direction, Endpoint};
 use crate::session::report::ForwardOpening;
 use crate::session::stream::{self, OpenError, timeouts};
 use crate::store::Store;
-use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
+use crate::tunnel::peer::drains::DrainWatch;
+use crate::tunnel::peer::route::{DeviceRoute, DeviceStream, RouteCount};
 
 /// The ports and Unix sockets of one client that devices listen on.
 #[derive(Debug, Default)]
@@ -81,6 +82,8 @@ struct Listening {
     send: SendStream,
     ear: EventReader,
     cancelled: CancellationToken,
+    drain: DrainWatch,
+    _count: RouteCount,
 }
 
 impl Sessions {
@@ -128,6 +131,7 @@ impl Sessions {
             recorded,
             ..
         } = begun;
+        let count = route.count_listener();
         let started = timeout(
             LISTEN_TIMEOUT,
             self.start_listening(open, &route, &live, &to),
@@ -180,6 +184,8 @@ impl Sessions {
             send,
             ear,
             cancelled,
+            drain: self.tunnels.drains.watch(route.relay()),
+            _count: count,
         };
         tokio::spawn(self.clone().serve_port(listening));
         Ok(port)
@@ -237,6 +243,7 @@ impl Sessions {
             ending = live.ordered_to_end() => ForwardEnd::Ordered(ending),
             end = listening.recorded.cut() => end,
             ending = timeouts::store_loss(&self.tunnels.fence, None) => ForwardEnd::Ordered(ending),
+            ending = timeouts::drained(listening.drain, None) => ForwardEnd::Ordered(ending),
             () = listening.cancelled.cancelled() => ForwardEnd::Closed,
             end = self.tunnels.fence.pass(self.take_arrivals(
                 &listening.through, &listening.opener, &listening.to,

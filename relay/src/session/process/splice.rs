@@ -31,6 +31,7 @@ use crate::session::sftp::ahead::ReadPart;
 use crate::session::stream::notices::Notices;
 use crate::session::stream::{self, Gather, OpenError, Upward, timeouts};
 use crate::store::Store;
+use crate::tunnel::peer::drains::DrainWatch;
 use crate::tunnel::peer::route::{DeviceRoute, DeviceStream};
 
 /// Everything that a session is made of. Without the decision, which `live` holds, there is none.
@@ -61,6 +62,8 @@ pub(crate) struct SplicedSession {
     pub runs_scp: bool,
     /// The text that its operator reads before anything else.
     pub warning: Option<String>,
+    /// The drains of its relays.
+    pub drain: DrainWatch,
 }
 
 /// Runs a session to its end.
@@ -79,6 +82,7 @@ pub(crate) async fn run(session: SplicedSession) {
         recorded,
         warning,
         runs_scp,
+        drain,
     } = session;
     let _count = route.count_session();
     let terminal = open.pty.is_some();
@@ -110,6 +114,7 @@ pub(crate) async fn run(session: SplicedSession) {
         end = splice(&mut wire, open, &route, &mut input, &this, notices, ways) => end,
         ending = timeouts::cutoff(&this, Some(notices)) => End::Ordered(ending),
         ending = timeouts::store_loss(&fence, Some(notices)) => End::Ordered(ending),
+        ending = timeouts::drained(drain, Some(notices)) => End::Ordered(ending),
     };
     let refused =
         wire.is_none() || (matches!(end, End::Refused(_)) && !started.load(Ordering::Relaxed));

@@ -164,6 +164,7 @@ impl Sessions {
         });
         let warning = self.warning_of(way.reach.device(), &way.route);
         let session = SplicedSession {
+            drain: self.tunnels.drains.watch(way.route.relay()),
             agent,
             runs_scp: programs::runs_scp(&ask.work),
             route: way.route,

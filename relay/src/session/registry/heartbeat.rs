@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use holdfast_protocol::wire::CloseCode;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -95,10 +94,7 @@ async fn close_replaced(sessions: &Sessions) -> Result<(), StoreError> {
         if let Some(tunnel) = sessions.tunnels.registry.get(device)
             && tunnel.generation <= generation
         {
-            tunnel.close(
-                CloseCode::Replaced,
-                "replaced by a newer tunnel of this device at another relay",
-            );
+            sessions.tunnels.replaced(&tunnel);
         }
     }
     Ok(())

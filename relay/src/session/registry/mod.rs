@@ -2,6 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod destination;
+pub(crate) mod drain;
 pub(crate) mod heartbeat;
 pub(crate) mod life;
 pub(crate) mod publish;
@@ -186,6 +187,12 @@ impl Live {
             session.end(ending.clone());
         }
         found
+    }
+
+    /// Returns how many sessions live.
+    #[must_use]
+    pub(crate) fn count(&self) -> usize {
+        *self.count.borrow()
     }
 
     /// Waits until no session lives.

@@ -9,11 +9,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::notices::Notices;
 use crate::access::idle::{IdleTimer, Step};
-use crate::clock::{self, rest};
+use crate::clock::{self, Coarse, Timestamp, rest};
 use crate::fence::{OnStoreLoss, StoreFence, StorePhase};
 use crate::session::ending::{Cause, End, Ending};
 use crate::session::limits::{SILENCE_NOTICE, SILENCE_POLL, START_TIMEOUT};
+use crate::session::registry::drain;
 use crate::session::registry::life::Life;
+use crate::tunnel::peer::drains::DrainWatch;
 use crate::tunnel::peer::route::DeviceRoute;
 
 /// Warns an operator whose session is about to end by the clock, where there is a place for words, and resolves when
@@ -60,6 +62,37 @@ pub(crate) async fn cutoff(life: &Life, notices: Option<Notices<'_>>) -> Ending 
                     }
                 }
             }
+        }
+    }
+}
+
+/// Says when the relay, or the one that has the device, closes its sessions, if one of them is drained, and resolves
+/// then, even if the operator's client takes no words.
+pub(crate) async fn drained(mut drain: DrainWatch, notices: Option<Notices<'_>>) -> Ending {
+    let notices = notices.filter(|notices| notices.outlet.shows_notices());
+    let mut said = None;
+    loop {
+        let until = drain.deadline();
+        let left = until.map(|until| until.since(Timestamp::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return drain::ending();
+        }
+        let news = until
+            .zip(left)
+            .filter(|(until, _)| said.replace(*until) != Some(*until));
+        let saying = async {
+            if let Some((until, left)) = news {
+                let left = Coarse(left).words();
+                let text =
+                    format!("the relay is drained: this session is closed at {until}, in {left}");
+                say(notices, &text).await;
+            }
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            never = saying => match never {},
+            () = rest(left) => {}
+            () = drain.changed() => {}
         }
     }
 }

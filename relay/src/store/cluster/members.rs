@@ -16,8 +16,8 @@ use crate::store::{RelayId, Store, StoreError, Tx};
 macro_rules! select_member {
     ($tail:literal) => {
         concat!(
-            "SELECT id, name, tunnel_key, public, tunnel_address, ssh_address, bound_ssh, added, state
-            FROM members ",
+            "SELECT id, name, tunnel_key, public, tunnel_address, ssh_address, bound_ssh, added, state,
+            drain_until FROM members ",
             $tail
         )
     };
@@ -29,7 +29,7 @@ const BY_KEY: &str = select_member!("WHERE tunnel_key = $1");
 const INSERT: &str = "INSERT INTO members (id, name, tunnel_key, public, added)
     VALUES ($1, $2, $3, $4, $5)";
 const SERVES: &str = "UPDATE members SET name = $2, tunnel_key = $3, tunnel_address = $4,
-        ssh_address = $5, bound_ssh = $6, state = 'active' WHERE id = $1";
+        ssh_address = $5, bound_ssh = $6, state = 'active', drain_until = NULL WHERE id = $1";
 const LAST_RUNS: &str = "SELECT id FROM relays WHERE member = $1 AND stopped IS NULL";
 const PUBLIC: &str = "UPDATE members SET public = $2 WHERE id = $1";
 const STATE: &str = "UPDATE members SET state = $2 WHERE id = $1 AND state <> 'removed'";
@@ -77,6 +77,13 @@ impl Member {
     pub(crate) fn is_present(&self) -> bool {
         self.state != MemberState::Removed
     }
+
+    /// Returns when it closes the sessions that are left, if it drains.
+    #[must_use]
+    pub(crate) fn drains_until(&self) -> Option<Timestamp> {
+        let drains = self.state == MemberState::Draining;
+        self.drain_until.filter(|_| drains)
+    }
 }
 
 /// A relay of the cluster.
@@ -100,6 +107,8 @@ pub(crate) struct Member {
     pub added: Timestamp,
     /// Its state.
     pub state: MemberState,
+    /// The time at which it closes the sessions that are left, if it drains.
+    pub drain_until: Option<Timestamp>,
 }
 
 /// The place of the tunnel of a device.
@@ -389,6 +398,7 @@ struct Row {
     bound_ssh: Option<String>,
     added: i64,
     state: String,
+    drain_until: Option<i64>,
 }
 
 impl Row {
@@ -411,6 +421,7 @@ impl Row {
             },
             added: Timestamp(self.added),
             state: states.find(|state| state.as_str() == self.state)?,
+            drain_until: self.drain_until.map(Timestamp),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use holdfast_protocol::ids::{DeviceId, PublicKey};
 
+use super::drain::DrainLeft;
 use super::members::CORRUPT;
 use crate::clock::Timestamp;
 use crate::state::MemberId;
@@ -12,7 +13,7 @@ use crate::store::{RELAY_HEARTBEAT_STALE, RelayId, Store, StoreError};
 
 const RUNS: &str = "SELECT r.member, r.version, r.stopped, r.heartbeat, r.clock_offset,
         (SELECT COUNT(*) FROM tunnels t WHERE t.relay = r.id AND t.closed IS NULL),
-        (SELECT COUNT(*) FROM sessions s WHERE s.relay = r.id)
+        (SELECT COUNT(*) FROM sessions s WHERE s.relay = r.id), r.drain_tunnels, r.drain_sessions
     FROM relays r";
 const SEVERAL: &str = "SELECT COUNT(*) > 1 FROM members WHERE state <> 'removed'";
 const OF_RUNS: &str = "SELECT r.id, m.name FROM relays r JOIN members m ON m.id = r.member";
@@ -38,6 +39,8 @@ pub(crate) struct MemberRun {
     pub devices: i64,
     /// The number of sessions whose operators are at it.
     pub sessions: i64,
+    /// The tunnels and sessions that are left, if it drains and knows it.
+    pub left: Option<DrainLeft>,
 }
 
 impl MemberRun {
@@ -56,7 +59,9 @@ impl Store {
     pub(crate) async fn member_runs(&self) -> Result<HashMap<MemberId, MemberRun>, StoreError> {
         let rows: Vec<RunColumns> = sql::query_as(RUNS).fetch_all(self.reads()).await?;
         let read = |row: RunColumns| {
-            let (member, version, stopped, heartbeat, clock_offset, devices, sessions) = row;
+            let (member, version, stopped, heartbeat, clock_offset, devices, sessions, ..) = row;
+            let left = row.7.zip(row.8);
+            let left = left.map(|(tunnels, sessions)| DrainLeft { tunnels, sessions });
             let run = MemberRun {
                 version,
                 stopped: stopped.map(Timestamp),
@@ -64,6 +69,7 @@ impl Store {
                 clock_offset,
                 devices,
                 sessions,
+                left,
             };
             Some((MemberId(member.try_into().ok()?), run))
         };
@@ -122,4 +128,14 @@ impl Store {
     }
 }
 
-type RunColumns = (Vec<u8>, String, Option<i64>, i64, i64, i64, i64);
+type RunColumns = (
+    Vec<u8>,
+    String,
+    Option<i64>,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+);

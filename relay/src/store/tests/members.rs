@@ -4,6 +4,7 @@ use holdfast_protocol::ids::UserName;
 
 use super::*;
 use crate::model::quota::Quota;
+use crate::store::cluster::drain::DrainLeft;
 use crate::store::cluster::members::{Located, MemberState};
 use crate::store::devices::tunnels::OpenedTunnel;
 
@@ -332,8 +333,43 @@ async fn a_relay_gets_the_keys_again_only_before_it_has_served(on: Backend) {
     assert!(matches!(again, EnrolError::RelayHasServed(_)), "{again}");
 }
 
+async fn a_member_drains_until_it_serves_again(on: Backend) {
+    let bed = Fixture::new(on).await;
+    let first = serving(MemberId::FIRST, "a.example.com");
+    serve(&bed, &first).await.unwrap();
+    let run = bed.run(MemberId::FIRST).await;
+    let left = async || bed.store.member_runs().await.unwrap()[&MemberId::FIRST].left;
+    assert_eq!(bed.store.draining().await.unwrap().len(), 0);
+    assert_eq!(left().await, None);
+    for until in [at(9), at(7)] {
+        let drain = async |tx: &mut Tx| tx.drain_member(MemberId::FIRST, until).await;
+        bed.store.change(drain).await.unwrap();
+        let draining = bed.store.draining().await.unwrap();
+        assert_eq!(draining.get(&first.tunnel_key), Some(&until));
+    }
+    let counts = DrainLeft {
+        tunnels: 2,
+        sessions: 1,
+    };
+    let note = async |tx: &mut Tx| tx.note_drain_left(run, counts).await;
+    bed.store.change(note).await.unwrap();
+    assert_eq!(left().await, Some(counts));
+    assert!(!counts.is_nothing());
+
+    serve(&bed, &first).await.unwrap();
+    bed.run(MemberId::FIRST).await;
+    assert_eq!(bed.store.draining().await.unwrap().len(), 0);
+    assert_eq!(left().await, None);
+    let member = bed.store.member(MemberId::FIRST).await.unwrap().unwrap();
+    assert_eq!(
+        (member.state, member.drain_until),
+        (MemberState::Active, None)
+    );
+}
+
 on_both!(
     a_relay_gets_the_keys_again_only_before_it_has_served,
+    a_member_drains_until_it_serves_again,
     members_have_own_names_and_serve_until_they_leave,
     no_two_members_have_one_address_for_devices,
     facts_of_one_member_say_nothing_of_another,

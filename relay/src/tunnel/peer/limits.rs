@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// Attempts to find the route to a device: one that is about to come to another relay is there a moment later, and one more
+/// notices a link that is dead.
+pub(crate) const ROUTE_ATTEMPTS: usize = 3;
+
+/// The pause between them.
+pub(crate) const ROUTE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Links from one member at a time: the one in use, and those that it has lost and that are not noticed yet.
 pub(crate) const MAX_LINKS_OF_MEMBER: usize = 4;
 

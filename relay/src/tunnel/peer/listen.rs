@@ -124,10 +124,14 @@ async fn answer(peers: &Peers, mut stream: DeviceStream) -> Result<(), MessageEr
     }
 }
 
-/// Returns the tunnel that is meant, if the device is reached by it.
+/// Returns the tunnel that is meant, if the device is reached by it. Who located the device just before it went to another
+/// relay means one that is kept.
 fn find(peers: &Peers, open: &PeerOpen) -> Option<Arc<Tunnel>> {
-    let tunnel = peers.tunnels.registry.get(open.device)?;
-    (tunnel.generation == open.generation).then_some(tunnel)
+    let registry = &peers.tunnels.registry;
+    let is_it =
+        |tunnel: &Arc<Tunnel>| tunnel.device == open.device && tunnel.generation == open.generation;
+    let current = registry.get(open.device).filter(is_it);
+    current.or_else(|| registry.kept().into_iter().find(is_it))
 }
 
 async fn refuse(mut stream: DeviceStream, why: PeerRefused) -> Result<(), MessageError> {
@@ -156,7 +160,8 @@ async fn report(
     let reports = async {
         loop {
             ticks.tick().await;
-            if !tunnel.is_current() {
+            // Sessions over one that is kept still want to know whether the device answers.
+            if !tunnel.is_current() && !tunnel.is_kept() {
                 return Ok(());
             }
             let heard = tunnel.heard();

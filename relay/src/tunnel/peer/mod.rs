@@ -6,6 +6,7 @@
 //! dialled by the relay that needs it, so that two relays have up to two, each with the streams of its dialler: nothing
 //! has to be agreed when both dial at once.
 
+pub(crate) mod drains;
 pub(crate) mod elsewhere;
 pub(crate) mod limits;
 pub(crate) mod link;
@@ -27,9 +28,10 @@ use holdfast_protocol::limits::MAX_RELAYS;
 use holdfast_protocol::wire::CloseCode;
 use quinn::Endpoint;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
+use self::limits::{ROUTE_ATTEMPTS, ROUTE_PAUSE};
 use self::link::{Dialled, Dialler, LinkError};
 use self::listen::Accepted;
 use self::route::DeviceRoute;
@@ -108,20 +110,28 @@ impl Peers {
             return Ok(None);
         }
         let mut failed = None;
-        // Once more, because the device may have moved meanwhile, and a link that is dead is only noticed here.
-        for _ in 0..2 {
+        // Again, because the device may have moved meanwhile, and a link that is dead is only noticed here.
+        for attempt in 0..ROUTE_ATTEMPTS {
+            if attempt > 0 {
+                sleep(ROUTE_PAUSE).await;
+            }
             let located = timeout(STORE_TIMEOUT, store.locate(device)).await;
             let Some(at) = located.map_err(|_| RouteError::StoreSilent)?? else {
                 return Ok(None);
             };
             if at.run == self.tunnels.relay {
-                return Ok(self.tunnels.registry.get(device).map(DeviceRoute::Local));
+                // The store knows of a tunnel a moment before the registry does.
+                match self.tunnels.registry.get(device) {
+                    Some(tunnel) => return Ok(Some(DeviceRoute::Local(tunnel))),
+                    None => continue,
+                }
             }
             match self.reach(&at, device).await {
                 Ok(Some(route)) => return Ok(Some(route)),
                 Ok(None) => failed = None,
                 Err(why) => {
-                    let is_final = !matches!(why, LinkError::Lost(_) | LinkError::Silent);
+                    let is_lost = matches!(why, LinkError::Lost(_) | LinkError::Silent);
+                    let is_final = failed.is_some() || !is_lost;
                     failed = Some(RouteError::Relay { name: at.name, why });
                     if is_final {
                         break;
@@ -225,6 +235,12 @@ impl Peers {
             }
         }
         closes
+    }
+
+    /// Returns how many sessions and forwards of other relays' operators go over tunnels of this relay.
+    #[must_use]
+    pub(crate) fn passages(&self) -> usize {
+        *self.pipes.0.borrow()
     }
 
     /// Waits for the sessions and forwards of other relays' operators to end, up to `grace`.

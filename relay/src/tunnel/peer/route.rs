@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_protocol::ids::PublicKey;
 use holdfast_protocol::wire::peer::PeerPurpose;
 
 pub(crate) use super::stream::{DeviceStream, StreamError, StreamLoss};
 use super::tunnel::PeerTunnel;
 use crate::audit::DeviceFacts;
 use crate::store::Device;
-use crate::tunnel::registry::{ForwardCount, SessionCount, Tunnel};
+use crate::tunnel::registry::{ForwardCount, ListenerCount, SessionCount, Tunnel};
 
 /// The route to a device.
 #[derive(Clone, Debug)]
@@ -20,12 +21,13 @@ pub(crate) enum DeviceRoute {
     Peer(Arc<PeerTunnel>),
 }
 
-/// Counts a session or a forward on its tunnel for as long as it lives. The relay that has the tunnel counts streams of
+/// Counts a session, a forward or a port on its tunnel for as long as it lives. The relay that has the tunnel counts streams of
 /// other relays itself.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCount {
     _session: Option<SessionCount>,
     _forward: Option<ForwardCount>,
+    _listener: Option<ListenerCount>,
 }
 
 impl DeviceRoute {
@@ -43,6 +45,15 @@ impl DeviceRoute {
                 Ok(DeviceStream { send, receive })
             }
             Self::Peer(tunnel) => tunnel.open_stream(purpose).await,
+        }
+    }
+
+    /// Returns the key of the other relay that has the tunnel, if it is another one.
+    #[must_use]
+    pub(crate) fn relay(&self) -> Option<PublicKey> {
+        match self {
+            Self::Local(_) => None,
+            Self::Peer(tunnel) => tunnel.relay(),
         }
     }
 
@@ -100,6 +111,18 @@ impl DeviceRoute {
         match self {
             Self::Local(tunnel) => RouteCount {
                 _forward: Some(tunnel.count_forward()),
+                ..RouteCount::default()
+            },
+            Self::Peer(_) => RouteCount::default(),
+        }
+    }
+
+    /// Counts one more port that the device listens on, until the value is dropped.
+    #[must_use]
+    pub(crate) fn count_listener(&self) -> RouteCount {
+        match self {
+            Self::Local(tunnel) => RouteCount {
+                _listener: Some(tunnel.count_listener()),
                 ..RouteCount::default()
             },
             Self::Peer(_) => RouteCount::default(),

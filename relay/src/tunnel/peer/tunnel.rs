@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_protocol::ids::{DeviceId, Generation};
+use holdfast_protocol::ids::{DeviceId, Generation, PublicKey};
 use holdfast_protocol::wire::peer::{
     PeerFacts, PeerHeard, PeerMessage, PeerOpen, PeerPurpose, PeerRefused,
 };
@@ -21,6 +21,7 @@ use crate::clock;
 use crate::store::{ClonePair, Device};
 use crate::sync::Mutex;
 use crate::tunnel::peer::limits::PEER_ANSWER_TIMEOUT;
+use crate::tunnel::tls;
 
 /// A tunnel at another relay.
 pub(crate) struct PeerTunnel {
@@ -134,6 +135,11 @@ impl PeerTunnel {
     /// Returns whether both are the same tunnel.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (self.device, self.generation) == (other.device, other.generation)
+    }
+
+    /// Returns the key of the relay that has it.
+    pub(super) fn relay(&self) -> Option<PublicKey> {
+        tls::peer_key(&self.link)
     }
 
     /// Returns the minor version that the device and its relay speak.

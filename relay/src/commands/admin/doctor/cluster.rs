@@ -146,6 +146,7 @@ mod tests {
             bound_ssh: None,
             added: NOW,
             state: MemberState::Active,
+            drain_until: None,
         }
     }
 
@@ -157,6 +158,7 @@ mod tests {
             clock_offset: 200_000,
             devices: 0,
             sessions: 0,
+            left: None,
         }
     }
 

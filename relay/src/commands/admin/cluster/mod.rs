@@ -1,5 +1,7 @@
 //! `cluster`: the relays that share one database.
 
+mod drain;
+
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,6 +11,7 @@ use crate::audit::{Event, EventKind};
 use crate::clock::{Coarse, Timestamp};
 use crate::commands::Done;
 use crate::commands::answer::table::{Narrow, narrowed, or_dash};
+use crate::commands::args::ttl;
 use crate::commands::call::{Call, Command, Right};
 use crate::commands::{Context, Failure, json};
 use crate::config::PublicHost;
@@ -29,13 +32,17 @@ const NARROW: Narrow<'static> = Narrow {
     kept: &[(0, 24)],
 };
 
-/// The relays of the cluster: join, list, leave
+/// The relays of the cluster: join, list, drain, leave
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   relay token create --relay                           on a member
   relay cluster join TOKEN --database 'postgres://…' --public relay2.example.com     on the new machine
   relay cluster ls
-  relay cluster leave relay2.example.com")]
+  relay cluster drain relay2.example.com --wait 8h     before it is upgraded
+  relay cluster leave relay2.example.com
+
+`drain` exits with 0 when nothing is left, be it that the sessions ended or that their time was over, and with 1 if it
+was refused, or the relay stopped or was started again before.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: ClusterCommand,
@@ -54,6 +61,14 @@ enum ClusterCommand {
         /// Those that have left, too
         #[arg(long)]
         all: bool,
+    },
+    /// Take no new logins at a relay, send its devices to the others, and wait until its sessions have ended
+    Drain {
+        /// As `cluster ls` prints it
+        name: String,
+        /// The time that sessions have: those that are left then are closed
+        #[arg(long, value_name = "SPAN", value_parser = ttl, default_value = "8h")]
+        wait: Duration,
     },
     /// Remove a relay: it stops, and its devices come back at the others
     Leave {
@@ -106,7 +121,9 @@ impl Command for Args {
     fn need(&self) -> Right {
         match self.command {
             ClusterCommand::Ls { .. } => Right::REVIEW,
-            ClusterCommand::Join(_) | ClusterCommand::Leave { .. } => Right::ADMIN,
+            ClusterCommand::Join(_)
+            | ClusterCommand::Drain { .. }
+            | ClusterCommand::Leave { .. } => Right::ADMIN,
         }
     }
 
@@ -115,18 +132,33 @@ impl Command for Args {
             ClusterCommand::Leave { name, .. } => {
                 Some(Event::new(EventKind::RelayLeft).with("member", name.as_str()))
             }
+            ClusterCommand::Drain { name, wait } => {
+                let event = Event::new(EventKind::RelayDrained).with("member", name.as_str());
+                Some(event.with("wait", humantime::format_duration(*wait).to_string()))
+            }
             ClusterCommand::Join(_) | ClusterCommand::Ls { .. } => None,
         }
     }
 
     fn is_deed(&self) -> bool {
-        matches!(self.command, ClusterCommand::Leave { .. })
+        matches!(
+            self.command,
+            ClusterCommand::Drain { .. } | ClusterCommand::Leave { .. }
+        )
+    }
+
+    fn streams(&self) -> bool {
+        matches!(self.command, ClusterCommand::Drain { .. })
     }
 
     async fn run(self, call: Call<'_, '_>) -> Result<Done, Failure> {
         let context = call.context;
         match self.command {
             ClusterCommand::Ls { all } => list(all, self.json, context).await.map(Done::from),
+            ClusterCommand::Drain { name, wait } => {
+                let drained = drain::run(&name, wait, context, call.out).await;
+                drained.map(Done::from)
+            }
             ClusterCommand::Leave { name, force } => {
                 leave(&name, force, context).await.map(Done::from)
             }
@@ -216,20 +248,27 @@ fn seconds(micros: i64) -> f64 {
     micros as f64 / 1_000_000.0
 }
 
+/// Returns the member of this name that has not left.
+fn named<'m>(members: &'m [Member], name: &str) -> Result<&'m Member, Failure> {
+    let member = present(members).find(|member| member.name == name);
+    member.ok_or_else(|| {
+        Failure(format!(
+            "no relay \"{}\" in the cluster: see `relay cluster ls`",
+            holdfast_protocol::escape::Escaped(name)
+        ))
+    })
+}
+
 async fn leave(name: &str, force: bool, context: &Context) -> Result<String, Failure> {
     let runs = context.store.member_runs().await?;
     let mut tx = context.begin().await?;
     let members = tx.members().await?;
-    let Some(member) = present(&members).find(|member| member.name == name) else {
-        // Asked for twice, the answer to the second is that it is so.
-        if members.iter().any(|member| member.name == name) {
-            return Ok(format!("{name} has left the cluster already\n"));
-        }
-        return Err(Failure(format!(
-            "no relay \"{}\" in the cluster: see `relay cluster ls`",
-            holdfast_protocol::escape::Escaped(name)
-        )));
-    };
+    // Asked for twice, the answer to the second is that it is so.
+    let has_left = |member: &Member| member.name == name && !member.is_present();
+    if members.iter().any(has_left) && !present(&members).any(|member| member.name == name) {
+        return Ok(format!("{name} has left the cluster already\n"));
+    }
+    let member = named(&members, name)?;
     if present(&members).count() == 1 {
         return Err(Failure(format!(
             "{name} is the only relay of the cluster: stop it instead"
