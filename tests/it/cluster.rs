@@ -9,5 +9,6 @@ mod fence;
 mod listings;
 mod members;
 mod operators;
+mod rolling;
 mod runs;
 mod ways;

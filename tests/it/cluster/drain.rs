@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{
     Cluster, Device, Relay, Running, SOON, Terminal, User, Way, own_login, run, wait_until,
 };
@@ -29,15 +31,19 @@ impl Draining {
     /// Starts them; `None`: what a cluster needs is not installed.
     #[track_caller]
     fn start() -> Option<Self> {
-        let cluster = Cluster::start(2)?;
+        Cluster::start(2).map(Self::with)
+    }
+
+    #[track_caller]
+    fn with(cluster: Cluster) -> Self {
         let alice = cluster.relays[0].admin_user();
         let device = Device::online(&cluster.relays[0], "kitchen-cam");
-        Some(Self {
+        Self {
             alice,
             device,
             drained: cluster.with_the_device(),
             cluster,
-        })
+        }
     }
 
     fn drained(&self) -> &Relay {
@@ -140,6 +146,35 @@ fn sessions_are_closed_at_the_deadline_of_a_drain() {
         .alice
         .exec(Way::Direct, site.device.name(), "echo again");
     assert_eq!(again.ok().out(), "again\n");
+}
+
+#[test]
+fn sessions_have_their_grace_when_a_relay_of_a_cluster_stops() {
+    let Some(mut cluster) = Cluster::start(2) else {
+        return;
+    };
+    let configuration = cluster.bucket.configuration();
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, format!("drain_grace = \"5m\"\n{text}")).unwrap();
+    for relay in &mut cluster.relays {
+        relay.terminate(SOON);
+        relay.start_again();
+    }
+    let mut site = Draining::with(cluster);
+    let mut local = site.shell(site.drained());
+    let mut across = site.shell(site.other());
+    site.drained().signal(Signal::TERM);
+    site.cluster.wait_at(1 - site.drained, GONE);
+    // Longer than a tunnel is kept that nothing goes over.
+    std::thread::sleep(Duration::from_secs(12));
+    for terminal in [&mut local, &mut across] {
+        terminal.send("echo sti''ll; exit 3\r");
+        terminal.expect("still");
+        assert_eq!(terminal.wait(SOON).code(), Some(3));
+    }
+    let drained = site.drained;
+    let ended = site.cluster.relays[drained].wait(SOON);
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[test]
