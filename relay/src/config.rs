@@ -22,6 +22,7 @@ use crate::fence::OnStoreLoss;
 use crate::model::invalid::Invalid;
 use crate::recording::RecordingSettings;
 use crate::state::DatabaseUrl;
+use crate::store::cluster::settings::SharedSettings;
 use crate::tunnel::clones::OnClone;
 
 /// The default state folder.
@@ -75,6 +76,8 @@ pub(crate) struct Config {
     pub audit: AuditSettings,
     /// Recordings.
     pub recordings: RecordingSettings,
+    /// The file that it was read from, if that has the database's password and other accounts can read it.
+    pub exposed: Option<PathBuf>,
 }
 
 /// The values of the flags of `relay serve`; each beats the file.
@@ -130,6 +133,12 @@ impl Config {
             Some(path) => read_file(path)?,
             None => ConfigFile::default(),
         };
+        let has_password = file
+            .database
+            .as_ref()
+            .is_some_and(DatabaseUrl::has_password);
+        let path = flags.config.as_ref().filter(|_| has_password);
+        let exposed = path.filter(|path| file::is_open(path)).cloned();
         let recordings = file.recordings.settings();
         let recordings = recordings.map_err(|problem| ConfigError::Parse {
             file: flags.config.clone().unwrap_or_default(),
@@ -161,6 +170,7 @@ impl Config {
             health: file.health.map(|health| health.listen),
             audit: file.audit.settings(),
             recordings,
+            exposed,
         })
     }
 
@@ -189,6 +199,45 @@ impl Config {
             }
             None => self.own_ssh(bound),
         }
+    }
+
+    /// Returns the settings that all relays of a cluster have to have alike, each under its key in the file.
+    #[must_use]
+    pub(crate) fn shared(&self) -> SharedSettings {
+        let span = |span: Duration| humantime::format_duration(span).to_string();
+        let kept = |time: Option<Duration>| time.map_or_else(|| "forever".to_owned(), span);
+        let size = |bytes: Option<u64>| {
+            bytes.map_or_else(|| "unlimited".to_owned(), |it| format!("{it} B"))
+        };
+        let text = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let recordings = &self.recordings;
+        let settings = [
+            (
+                "public_ssh",
+                text(self.public_ssh.as_ref().map(ToString::to_string)),
+            ),
+            (
+                "release_key",
+                text(self.release_key.map(|key| key.to_string())),
+            ),
+            ("on_clone", format!("{:?}", self.on_clone).to_lowercase()),
+            (
+                "[cluster] on_store_loss",
+                format!("{:?}", self.on_store_loss).to_lowercase(),
+            ),
+            ("[audit] keep", kept(self.audit.keep)),
+            ("[recordings] expect_within", span(recordings.expect_within)),
+            ("[recordings] keep", kept(recordings.keep)),
+            (
+                "[recordings] device_max",
+                size(recordings.bounds.device_max),
+            ),
+            ("[recordings] max", size(recordings.bounds.max)),
+        ];
+        let named = settings
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
+        SharedSettings(named.collect())
     }
 
     /// Returns the `host:port` at which operators reach this relay and no other.

@@ -26,6 +26,9 @@ pub(crate) const LOG_LINES: u32 = 100;
 /// See [`LOG_LINES_OF_SOURCE`].
 pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
 
+/// The interval of the lines of the log about an outage of the database that lasts.
+pub(crate) const OUTAGE_LINE: Duration = Duration::from_secs(60);
+
 /// The pause after a connection that could not be accepted. Descriptors have run out, most likely: the next attempt would
 /// fail at once, too.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -270,14 +271,27 @@ async fn start(
     tx.meta_set(meta::PUBLIC_SSH, &public_ssh).await?;
     let health = health.map(|health| health.to_string()).unwrap_or_default();
     let audit_file = config.audit.output.as_ref().map_or("", |_| "yes");
+    let exposed = config.exposed.as_deref().map(Path::to_string_lossy);
+    let exposed = exposed.unwrap_or_default();
     for (fact, value) in [
         (meta::BOUND_HEALTH, health.as_str()),
         (meta::AUDIT_FILE, audit_file),
+        (meta::EXPOSED, &exposed),
     ] {
         tx.meta_set(&meta::of_member(fact, state.member), value)
             .await?;
     }
+    tx.note_settings(state.member, &config.shared()).await?;
     tx.commit().await?;
+    if let Some(file) = &config.exposed {
+        warn!(
+            "{} has the database's password, and other accounts can read it: chmod 600 it",
+            file.display()
+        );
+    }
+    for unlike in store.unlike_settings().await? {
+        warn!("the relays of the cluster have different settings: {unlike}");
+    }
     let fence = match store.is_shared() {
         true => StoreFence::new(config.on_store_loss, sent),
         false => StoreFence::none(),

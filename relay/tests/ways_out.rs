@@ -37,7 +37,8 @@ const WAYS: &[(&str, &[&str])] = &[
             "edge-agent/src/session/launch/helper.rs",
         ],
     ),
-    ("tracing_subscriber::fmt()", &["relay/src/log.rs"]),
+    ("tracing_subscriber::fmt()", &[]),
+    ("tracing_subscriber::fmt::layer()", &["relay/src/log.rs"]),
     // JSON that leaves a program; the others write it into the store or a file, where it is data.
     (
         "serde_json::to_",

@@ -11,4 +11,5 @@ mod members;
 mod operators;
 mod rolling;
 mod runs;
+mod settings;
 mod ways;

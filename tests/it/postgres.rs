@@ -74,6 +74,44 @@ fn folder_with_a_database_of_its_own_takes_no_server() {
 }
 
 #[test]
+fn configuration_with_a_password_is_closed_to_others() {
+    let server = OwnServer::start();
+    let mut relay = Relay::new(&[]);
+    let file = relay.folder().join("relay.toml");
+    let text = format!("database = \"{}\"\n", database(&server));
+    std::fs::write(&file, text).unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode));
+    mode(0o644).unwrap();
+    relay.add_flags(&["--config", file.to_str().unwrap()]);
+    relay.start_again();
+    let words = "has the database's password, and other accounts can read it";
+    assert!(relay.log().contains(words), "{}", relay.log());
+    let doctor = relay.admin(&["doctor"]).out();
+    assert!(
+        doctor.contains(words) && doctor.contains("chmod 600"),
+        "{doctor}"
+    );
+    mode(0o640).unwrap();
+    relay.restart();
+    let doctor = relay.admin(&["doctor"]).out();
+    assert!(!doctor.contains(words), "{doctor}");
+}
+
+#[test]
+fn refused_login_is_not_an_outage_of_the_server() {
+    let server = OwnServer::start();
+    let url = database(&server);
+    let relay = Relay::new(&[]);
+    let serve = |url: &str| relay.admin(&["serve", "--database", url]).exits(1);
+    let refused = serve(&url.replacen("holdfast:", "stranger:", 1));
+    let refused = refused.says("does not admit this relay").says("PGPASSWORD");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!said.contains("s3cret"), "{said}");
+    let missing = serve(&url.replacen("/relay", "/nowhere", 1));
+    missing.says("does not admit this relay").says("createdb");
+}
+
+#[test]
 fn sessions_survive_an_outage_of_the_database() {
     let mut server = OwnServer::start();
     let relay = Relay::start_with(&["--database", &database(&server)]);
@@ -116,6 +154,16 @@ fn sessions_survive_an_outage_of_the_database() {
     terminal.send("echo af''ter; exit 3\r");
     terminal.expect("after");
     assert_eq!(terminal.wait(SOON).code(), Some(3));
+    // The log has a line when each outage begins, and not one for each attempt.
+    let log = relay.log();
+    let lines = || {
+        log.lines()
+            .filter(|line| line.contains("postgres://holdfast@localhost/relay"))
+    };
+    let failed = lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+    assert!((2..=6).contains(&failed.count()), "{log}");
+    let over = lines().filter(|line| line.contains("answers again, after"));
+    assert!((2..=6).contains(&over.count()), "{log}");
 }
 
 /// Checks that logins fail, each in time, and say why as soon as the relay has noticed it.

@@ -1,6 +1,7 @@
 //! The configuration as it is written: TOML, and what its texts mean.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -346,6 +347,12 @@ where
 {
     let text = String::deserialize(from)?;
     text.parse().map_err(serde::de::Error::custom)
+}
+
+/// Returns whether other accounts can read a file.
+pub(super) fn is_open(path: &Path) -> bool {
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode());
+    mode.is_ok_and(|mode| mode & 0o007 != 0)
 }
 
 pub(super) fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {

@@ -52,7 +52,7 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, config: Arc<Co
             tokio::spawn(serve_balanced(front, stream, client, config));
         } else {
             let server = stream.local_addr().unwrap_or(client);
-            tokio::spawn(serve(front, stream, (client, server), config));
+            tokio::spawn(serve(front, stream, (client, server), None, config));
         }
     }
 }
@@ -77,7 +77,7 @@ async fn serve_balanced(
         }
     };
     match connections.admit(Source::of(client.ip())) {
-        Ok(()) => serve(front, stream, (client, server), config).await,
+        Ok(()) => serve(front, stream, (client, server), Some(from), config).await,
         Err(refused) => turn_away(&front, stream, client, &refused),
     }
 }
@@ -133,6 +133,7 @@ async fn serve(
     front: Arc<Front>,
     stream: TcpStream,
     (client, server): (SocketAddr, SocketAddr),
+    balancer: Option<SocketAddr>,
     config: Arc<Config>,
 ) {
     let source = Source::of(client.ip());
@@ -149,7 +150,7 @@ async fn serve(
     connections.lock().remove(&id);
     clients.leave(id);
     if guard.has_proxy_header() {
-        balancer::log_unexpected(client);
+        balancer::log_unexpected(client, balancer);
     }
     let authenticated = guard.is_authenticated();
     {

@@ -80,6 +80,18 @@ impl DatabaseUrl {
         Ok(Self(text.to_owned()))
     }
 
+    /// Returns whether there is a password in it.
+    #[must_use]
+    pub(crate) fn has_password(&self) -> bool {
+        let (_, rest) = self.0.split_once("://").unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let login = rest
+            .get(..end)
+            .and_then(|authority| authority.rsplit_once('@'));
+        login.is_some_and(|(login, _)| login.contains(':'))
+            || parameters(&self.0).any(|(name, _)| name == "password")
+    }
+
     /// Returns the whole address, with its password if it has one.
     #[must_use]
     pub(crate) fn secret(&self) -> &str {
@@ -336,6 +348,7 @@ mod tests {
             ),
             ("postgres://hf:s3cr@et@db:5433/x", "postgres://hf@db:5433/x"),
             ("postgresql://db/x?password=s3cret", "postgresql://db/x"),
+            ("postgres://hf@[::1]:5433/x", "postgres://hf@[::1]:5433/x"),
             (
                 "postgres://hf:s3%3Fcr%2F@[::1]:5433/x?sslmode=disable",
                 "postgres://hf@[::1]:5433/x",
@@ -345,8 +358,10 @@ mod tests {
                 "postgres:///x?host=/run&user=hf",
             ),
         ] {
+            let has_password = url.contains("s3");
             let url = DatabaseUrl::new(url).unwrap();
             assert_eq!(url.to_string(), shown);
+            assert_eq!(url.has_password(), has_password);
             assert!(!format!("{url:?}").contains("s3cr"), "{url:?}");
         }
         for bad in [

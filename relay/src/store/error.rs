@@ -47,6 +47,8 @@ pub(crate) enum StoreError {
     Unsuitable(String),
     /// There is no connection to the server.
     Unreachable(String, String),
+    /// The server does not admit the relay: the database, what the server said, and the remedy.
+    NotAdmitted(String, String, &'static str),
     /// The server takes connections, and says nothing.
     Silent(String, Duration),
     /// All connections to the server are in use.
@@ -140,6 +142,10 @@ impl StoreError {
             Self::Unreachable(database, why) => Fault::with_remedy(
                 format!("the database {database} cannot be reached ({why})"),
                 "see whether PostgreSQL runs and admits this relay",
+            ),
+            Self::NotAdmitted(database, why, remedy) => Fault::with_remedy(
+                format!("the database {database} does not admit this relay ({why})"),
+                *remedy,
             ),
             Self::Silent(database, limit) => Fault::with_remedy(
                 format!(

@@ -24,6 +24,12 @@ pub(crate) const RECORDING_BOUNDS: &str = "recording_bounds";
 /// Not empty if a relay writes the audit log to a file, too; written by a relay when it starts to serve. One
 /// [`of_member`].
 pub(crate) const AUDIT_FILE: &str = "audit_file";
+/// The settings that all relays of a cluster have to have alike, as JSON; written by a relay when it starts to serve. One
+/// [`of_member`].
+pub(crate) const SETTINGS: &str = "settings";
+/// The configuration file of a relay, if it has the database's password and other accounts can read it; written by a
+/// relay when it starts to serve. One [`of_member`].
+pub(crate) const EXPOSED: &str = "exposed";
 /// The reason why a serving relay cannot write the audit log; empty if it can. One [`of_member`].
 pub(crate) const AUDIT_FAULT: &str = "audit_fault";
 /// The remedy for that, if it names one. One [`of_member`].

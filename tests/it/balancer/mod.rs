@@ -224,7 +224,41 @@ fn header_is_required_from_a_balancer_and_nowhere_else() {
                 > before
         });
     }
+    await_log(&relay, &format!("add \"{elsewhere}\" there"));
     assert_eq!(greeting(&mut from(elsewhere, &relay, ssh)), "SSH-2.0-");
+}
+
+#[test]
+fn second_header_is_that_of_the_balancers_client() {
+    let relay = relay();
+    let client = Ipv4Addr::new(198, 51, 100, 1);
+    for own in [&header(Ipv4Addr::LOCALHOST)[..], b"PROXY UNKNOWN\r\n"] {
+        let before = relay
+            .log()
+            .matches("behind that of the load balancer")
+            .count();
+        let both = [&header(client), own].concat();
+        let refused = said(&mut from(BALANCER, &relay, &both));
+        assert!(
+            refused.contains("Invalid SSH identification string"),
+            "{refused}"
+        );
+        wait_until(SOON, "the log says so", || {
+            relay
+                .log()
+                .matches("behind that of the load balancer")
+                .count()
+                > before
+        });
+    }
+    let log = relay.log();
+    assert!(log.contains(&format!("balancer={BALANCER}:")), "{log}");
+    assert!(log.contains(&format!("client={client}:")), "{log}");
+    // Nothing advises to trust the client.
+    assert!(
+        !log.contains("there if") && !log.contains("add \""),
+        "{log}"
+    );
 }
 
 #[test]

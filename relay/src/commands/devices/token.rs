@@ -40,7 +40,9 @@ enum TokenCommand {
   relay token create --uses 50 --ttl 7d --label role=camera
   relay token create --relay                           one relay of the cluster
 
-On the device: edge-agent join TOKEN; on the relay's machine: relay cluster join TOKEN …
+On the device:              edge-agent join TOKEN
+On the new relay's machine: relay cluster join TOKEN --public HOST --database 'postgres://…'
+                            relay serve --config FILE       with the others' configuration
 The token is shown this once: the relay keeps only a hash of its secret.")]
     Create {
         /// The number of devices that may join with it

@@ -25,9 +25,11 @@ pub(super) fn run(dir: &Path, args: &JoinArgs) -> anyhow::Result<String> {
         .context("cannot start")?;
     let name = runtime.block_on(join_in(dir, args, &token))?;
     Ok(format!(
-        "joined as {}; now start `relay serve --state {}` with the others' configuration\n",
+        "joined as {}; now start `relay serve --state {} --config FILE`. The file is the others', but for `public`, \
+         `state` and the addresses to listen on; the database and --public {} are remembered\n",
         Escaped(&name),
-        dir.display()
+        dir.display(),
+        args.public
     ))
 }
 

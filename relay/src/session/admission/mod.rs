@@ -295,7 +295,7 @@ impl Sessions {
                 RouteError::Relay { name, why } => Refusal::RelayOfDevice {
                     device: device.name.clone(),
                     relay: name,
-                    why: why.to_string(),
+                    failure: format!("({why}): {}", why.remedy()),
                 },
             })
     }

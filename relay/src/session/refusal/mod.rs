@@ -78,16 +78,14 @@ pub(crate) enum Refusal {
         console: String,
     },
     /// The device has its tunnel at another relay, which cannot be reached.
-    #[error(
-        "{device} is connected to relay {relay}, which this relay cannot reach ({why}): try again in a moment"
-    )]
+    #[error("{device} is connected to relay {relay}, which this relay cannot reach {failure}")]
     RelayOfDevice {
         /// The device.
         device: DeviceName,
         /// The name of the relay.
         relay: String,
-        /// The reason.
-        why: String,
+        /// The reason, in brackets, and the remedy.
+        failure: String,
     },
     /// mosh needs a way that there is not.
     #[error("{}", device::mosh(.0))]

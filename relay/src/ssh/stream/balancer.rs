@@ -91,11 +91,25 @@ pub(in crate::ssh) fn log_missing(client: SocketAddr, why: &NoHeader) {
     }
 }
 
-/// Writes into the log that a connection from elsewhere begins with a header.
-pub(in crate::ssh) fn log_unexpected(client: SocketAddr) {
-    if let Some(left_out) = log_limit::admits(LimitedLine::ProxyHeader, Source::of(client.ip())) {
-        warn!(%client, left_out, "SSH connection closed: it begins with a header of the PROXY protocol, and its address \
-            is in no network of `proxy_protocol`: add it there if it is a load balancer of yours");
+/// Writes into the log that a connection begins with a header where none is expected: from elsewhere, or behind the
+/// header of a balancer.
+pub(in crate::ssh) fn log_unexpected(client: SocketAddr, balancer: Option<SocketAddr>) {
+    let Some(left_out) = log_limit::admits(LimitedLine::ProxyHeader, Source::of(client.ip()))
+    else {
+        return;
+    };
+    match balancer {
+        None => {
+            let ip = client.ip().to_canonical();
+            warn!(%client, left_out, "SSH connection closed: it begins with a header of the PROXY protocol, and its \
+                address {ip} is in no network of `proxy_protocol`: if that is your load balancer, add \"{ip}\" there");
+        }
+        // Its client's address must not be added anywhere.
+        Some(balancer) => {
+            warn!(%client, %balancer, left_out, "SSH connection closed: its client sent a header of the \
+            PROXY protocol behind that of the load balancer. It claims another address, or there is a second balancer \
+            before yours, which has to send none: leave `proxy_protocol` as it is")
+        }
     }
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod drain;
 pub(crate) mod members;
 pub(crate) mod relays;
 pub(crate) mod runs;
+pub(crate) mod settings;

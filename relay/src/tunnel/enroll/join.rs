@@ -83,9 +83,9 @@ pub(crate) async fn key_at(address: &str) -> Result<Option<PublicKey>, String> {
 }
 
 async fn dial(address: &str, key: &SigningKey) -> Result<(Endpoint, Connection), String> {
-    let resolved = lookup_host(address)
-        .await
-        .map_err(|error| error.to_string())?;
+    let resolved = lookup_host(address).await.map_err(|error| {
+        format!("its name is not found on this machine, which has to find it while it is a member, too: {error}")
+    })?;
     let tls = PeerTls::new(key).and_then(|tls| tls.joining_config());
     let tls = tls.map_err(|error| error.to_string())?;
     let config = ClientConfig::new(Arc::new(tls));

@@ -46,6 +46,20 @@ pub(crate) enum LinkError {
     Lost(String),
 }
 
+impl LinkError {
+    /// Returns what the operator is to do.
+    #[must_use]
+    pub(crate) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Address(_) => {
+                "tell an admin: the `--public` of each relay has to be a name that the others find, too"
+            }
+            Self::Dial(_) | Self::NoMember => "tell an admin",
+            Self::Silent | Self::Lost(_) => "try again in a moment",
+        }
+    }
+}
+
 /// The link to one relay, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Dialled {
@@ -252,4 +266,24 @@ fn lost(error: ConnectionError) -> LinkError {
 pub(super) fn close(connection: &Connection, code: CloseCode, why: &str) {
     lift_for_close(connection.congestion_state());
     connection.close((code as u32).into(), why.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_that_is_not_found_is_no_matter_of_a_moment() {
+        let unknown = LinkError::Address("relay2.invalid:4433".to_owned());
+        assert_eq!(
+            unknown.to_string(),
+            "its address relay2.invalid:4433 cannot be found"
+        );
+        assert!(
+            unknown.remedy().contains("`--public`"),
+            "{}",
+            unknown.remedy()
+        );
+        assert_eq!(LinkError::Silent.remedy(), "try again in a moment");
+    }
 }

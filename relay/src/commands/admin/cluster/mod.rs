@@ -37,6 +37,7 @@ const NARROW: Narrow<'static> = Narrow {
 #[command(after_help = "Examples:
   relay token create --relay                           on a member
   relay cluster join TOKEN --database 'postgres://…' --public relay2.example.com     on the new machine
+  relay serve --config relay.toml                      there, with the others' configuration
   relay cluster ls
   relay cluster drain relay2.example.com --wait 8h     before it is upgraded
   relay cluster leave relay2.example.com

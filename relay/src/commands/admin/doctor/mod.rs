@@ -6,6 +6,7 @@ mod cluster;
 mod folder;
 mod health;
 mod recordings;
+mod settings;
 
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ async fn run(args: &Args, context: &Context) -> Result<Done, Failure> {
         findings.extend(audit_log(&context.store, member).await?);
         findings.extend(health::check(&context.store, member).await?);
     }
+    findings.extend(settings::check(&context.store, member).await?);
     findings.extend(clock(context).await);
     findings.extend(cluster::check(context).await?);
     findings.extend(access::check(&context.store).await?);

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::clock;
+use crate::log::outage;
 use crate::store::StoreError;
 use crate::store::limits::{
     ANSWER_TIMEOUT, CONNECT_TIMEOUT, IDLE_CONNECTION, SERVER_CONNECTIONS, TAKE_TIMEOUT,
@@ -30,6 +31,10 @@ const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s';
 
 /// A server's words for "I am going away": the connection is of no use any more.
 const GOING_AWAY: [&str; 4] = ["57P01", "57P02", "57P03", "25P03"];
+/// The server's codes for a wrong password, or none, and for a user that may not log in from there.
+const NO_LOGIN: [&str; 2] = ["28P01", "28000"];
+/// The server's code for a database that is not there.
+const NO_DATABASE: &str = "3D000";
 /// The server's code for a lock that did not become free in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// The server's code for a statement that took too long.
@@ -127,11 +132,16 @@ impl ServerPool {
             sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
             Ok::<_, sqlx::Error>(connection)
         };
-        match timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.unreachable(&error)),
-            Err(_) => Err(self.silent(CONNECT_TIMEOUT)),
-        }
+        let failed = match timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(connection)) => {
+                outage::answered(&self.0.name);
+                return Ok(connection);
+            }
+            Ok(Err(error)) => self.unreachable(&error),
+            Err(_) => self.silent(CONNECT_TIMEOUT),
+        };
+        outage::failed(&self.0.name, &failed);
+        Err(failed)
     }
 
     /// Closes what is idle, and what is given back later.
@@ -151,7 +161,22 @@ impl ServerPool {
 
     /// Returns the error that the server cannot be reached.
     pub(super) fn unreachable(&self, error: &sqlx::Error) -> StoreError {
-        StoreError::Unreachable(self.0.name.clone(), describe(error))
+        let (name, why) = (self.0.name.clone(), describe(error));
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
+            Some(code) if NO_LOGIN.contains(&code) => StoreError::NotAdmitted(
+                name,
+                why,
+                "check the user and the password, which is in the address, or in PGPASSWORD or ~/.pgpass of the account \
+                 that runs this; and pg_hba.conf on the server",
+            ),
+            Some(NO_DATABASE) => StoreError::NotAdmitted(
+                name,
+                why,
+                "make it with `createdb --owner=USER --encoding=UTF8 --template=template0 NAME`",
+            ),
+            _ => StoreError::Unreachable(name, why),
+        }
     }
 
     /// Returns the error for what the server, or the connection to it, said.
@@ -207,18 +232,29 @@ impl Lent {
         done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
     ) -> Result<(Self, T), (Option<Self>, StoreError)> {
         match done {
-            Ok(Ok(done)) => Ok((self, done)),
+            Ok(Ok(done)) => {
+                outage::answered(&self.pool.0.name);
+                Ok((self, done))
+            }
             Ok(Err(error)) => {
                 let is_lost = is_connection_lost(&error);
                 let failed = self.pool.error(error);
                 if is_lost {
+                    // One that was idle may have been closed for that: the next one shows it.
+                    if !self.is_reused {
+                        outage::failed(&self.pool.0.name, &failed);
+                    }
                     // What else is idle went the same way.
                     self.pool.0.idle.lock().clear();
                     return Err((None, failed));
                 }
                 Err((Some(self), failed))
             }
-            Err(_) => Err((None, self.pool.silent(ANSWER_TIMEOUT))),
+            Err(_) => {
+                let failed = self.pool.silent(ANSWER_TIMEOUT);
+                outage::failed(&self.pool.0.name, &failed);
+                Err((None, failed))
+            }
         }
     }
 
