@@ -49,7 +49,7 @@ struct SoakPart {
     test: Option<&'static str>,
 }
 
-const PARTS: [SoakPart; 10] = [
+const PARTS: [SoakPart; 11] = [
     SoakPart {
         name: "bytes",
         what: "MiB each way, on both ways in, byte for byte",
@@ -130,7 +130,17 @@ const PARTS: [SoakPart; 10] = [
         binary: "sim",
         test: None,
     },
+    SoakPart {
+        name: "cluster",
+        what: "times the thousand seeds of the simulation of a cluster",
+        amount: 100,
+        variable: "HOLDFAST_SEEDS_TIMES",
+        binary: UNIT,
+        test: Some("session::registry::simulation"),
+    },
 ];
+/// The unit tests of all crates: a test that is named is then the beginning of several names.
+const UNIT: &str = "unit";
 const KILLS: &str = "kills";
 const SECONDS: &str = "HOLDFAST_SOAK_SECONDS";
 
@@ -174,18 +184,15 @@ impl SoakPart {
     /// By `cargo test`: nextest would end what takes long, and keep back what it measures.
     fn run(&self, workspace: &Workspace, amount: u64, programs: &[(&str, OsString)]) -> Result<()> {
         let mut cargo = workspace.cargo();
-        cargo.args([
-            "test",
-            "--workspace",
-            "--locked",
-            "--test",
-            self.binary,
-            "--",
-        ]);
-        cargo.arg("--nocapture");
-        if let Some(test) = self.test {
-            cargo.args(["--exact", test]);
-        }
+        cargo.args(["test", "--workspace", "--locked"]);
+        match self.binary {
+            UNIT => cargo.args(["--lib", "--", "--nocapture"]).args(self.test),
+            binary => {
+                cargo.args(["--test", binary, "--", "--nocapture"]);
+                let exact = self.test.map(|test| ["--exact", test]);
+                cargo.args(exact.into_iter().flatten())
+            }
+        };
         cargo.envs(programs.iter().map(|(name, value)| (name, value)));
         process::run(cargo.env(self.variable, amount.to_string()))
     }

@@ -18,7 +18,7 @@ use crate::store::cluster::relays::DeadRun;
 use crate::store::{Durability, RELAY_HEARTBEAT_STALE, StoreError};
 
 /// The time since which this relay's own heartbeats have come without a pause.
-struct Unbroken {
+pub(super) struct Unbroken {
     since: Instant,
     last: Instant,
 }
@@ -61,7 +61,7 @@ async fn beat(sessions: &Sessions, unbroken: &mut Unbroken) -> Result<(), StoreE
     let now = Timestamp::now();
     if now.since(expected).max(expected.since(now)) > CLOCK_STEP {
         warn!(%now, %expected, "the database's clock was set");
-        unbroken.since = clock::instant();
+        unbroken.begin_again(clock::instant());
     }
     let mut tx = store.begin(Durability::Process).await?;
     tx.heartbeat(sessions.relay, now).await?;
@@ -123,15 +123,20 @@ async fn end_stale_runs(sessions: &Sessions) -> Result<(), StoreError> {
 }
 
 impl Unbroken {
-    fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
             last: now,
         }
     }
 
+    /// Notes that heartbeats from before say nothing, because the clock that they are of was set.
+    pub(super) fn begin_again(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// Notes a heartbeat that was stored.
-    fn beat(&mut self, now: Instant) {
+    pub(super) fn beat(&mut self, now: Instant) {
         if now.duration_since(self.last) > HEARTBEAT_PAUSE {
             self.since = now;
         }
@@ -139,7 +144,7 @@ impl Unbroken {
     }
 
     /// Returns whether the heartbeats of others may be judged.
-    fn may_judge(&self, now: Instant) -> bool {
+    pub(super) fn may_judge(&self, now: Instant) -> bool {
         now.duration_since(self.since) >= RELAY_HEARTBEAT_STALE
             && now.duration_since(self.last) <= HEARTBEAT_PAUSE
     }

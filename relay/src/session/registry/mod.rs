@@ -6,6 +6,8 @@ pub(crate) mod drain;
 pub(crate) mod heartbeat;
 pub(crate) mod life;
 pub(crate) mod publish;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::HashMap;
 use std::ops::Deref;

@@ -74,7 +74,7 @@ impl Tx {
     /// Takes a slot if the limit admits one more. The outer result is the store's, the inner one the rule's.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::RunOver`] if the run was declared dead, and has not noticed it yet.
     pub(crate) async fn take_lease(
         &mut self,
         lease: &LeaseRow,
@@ -92,11 +92,8 @@ impl Tx {
             Some(max) => take.bind(max),
             None => take,
         };
-        let taken = take
-            .execute(&mut *self.connection().await?)
-            .await?
-            .rows_affected()
-            > 0;
+        let taken = take.execute(&mut *self.connection().await?).await;
+        let taken = taken.map_err(of_a_run)?.rows_affected() > 0;
         // With a limit, nothing was inserted exactly if as many are in use.
         if !taken && let Err(full) = lease.quota.admit(limit, u32::MAX, &lease.user) {
             return Ok(Err(full));
@@ -119,6 +116,16 @@ impl Tx {
             release.execute(&mut *self.connection().await?).await?;
         }
         Ok(())
+    }
+}
+
+/// Returns an error of a row that belongs to a run: without the run there is no such row.
+fn of_a_run(error: StoreError) -> StoreError {
+    match &error {
+        StoreError::Database(sqlx::Error::Database(why)) if why.is_foreign_key_violation() => {
+            StoreError::RunOver
+        }
+        _ => error,
     }
 }
 

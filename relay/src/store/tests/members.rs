@@ -232,6 +232,14 @@ async fn a_run_that_is_dead_is_ended_and_stays_dead(on: Backend) {
         beat(&bed, first, at(23)).await,
         Err(StoreError::RunOver)
     ));
+    // A login that was on its way takes no slot of a limit that others have.
+    let late = LeaseRow { number: 9, ..lease };
+    for limit in [None, std::num::NonZeroU32::new(5)] {
+        let taken = bed
+            .store
+            .change(async |tx| tx.take_lease(&late, limit, at(60)).await);
+        assert!(matches!(taken.await, Err(StoreError::RunOver)), "{limit:?}");
+    }
 }
 
 async fn a_device_is_located_at_the_member_that_has_its_newest_tunnel(on: Backend) {
