@@ -9,6 +9,7 @@ mod fence;
 mod listings;
 mod members;
 mod operators;
+mod quota;
 mod rolling;
 mod runs;
 mod settings;

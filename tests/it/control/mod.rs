@@ -12,7 +12,7 @@ use crate::harness::{Relay, Running, User, Way, own_login, run};
 
 /// Puts a role into force that may use shells, commands and sftp everywhere; `more` goes into its table.
 #[track_caller]
-fn role(relay: &Relay, name: &str, more: &str) {
+pub(crate) fn role(relay: &Relay, name: &str, more: &str) {
     let rule = "allow = { labels = { \"*\" = \"*\" }, logins = [\"*\"], \
                 abilities = [\"shell\", \"exec\", \"sftp\"] }";
     apply(relay, &format!("[roles.{name}]\n{rule}\n{more}\n"));
