@@ -63,7 +63,16 @@ pub fn shared() -> &'static Server {
     static SERVER: OnceLock<(Server, File)> = OnceLock::new();
     let (server, _used) = SERVER.get_or_init(|| {
         let user = rustix::process::getuid().as_raw();
-        let root = std::env::temp_dir().join(format!("holdfast-postgres-{user}"));
+        // Each version has one.
+        let version = Command::new(programs().join("postgres"))
+            .arg("--version")
+            .output();
+        let version = version.map(|said| said.stdout).unwrap_or_default();
+        let version: String = String::from_utf8_lossy(&version)
+            .chars()
+            .filter(char::is_ascii_digit)
+            .collect();
+        let root = std::env::temp_dir().join(format!("holdfast-postgres-{user}-{version}"));
         fs::create_dir_all(&root).unwrap();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         let lock = |name: &str| {
@@ -425,8 +434,11 @@ fn world_readable() -> tempfile::TempDir {
     folder
 }
 
-/// Returns the folder of PostgreSQL's programs.
+/// Returns the folder of PostgreSQL's programs: what `HOLDFAST_TEST_POSTGRES` names, or Debian's newest.
 fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("HOLDFAST_TEST_POSTGRES") {
+        return folder.into();
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let folders = versions.flatten().map(|version| version.path().join("bin"));
     let mut found: Vec<PathBuf> = folders.filter(|bin| bin.join("initdb").exists()).collect();

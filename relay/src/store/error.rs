@@ -41,6 +41,13 @@ pub(crate) enum StoreError {
         /// The cause. Not a `source`: its text is in ours already.
         cause: Box<MigrateError>,
     },
+    /// The file of the database cannot be read.
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The cause.
+        cause: sqlx::Error,
+    },
     /// The address of a database on a server is none.
     Url(String),
     /// The server is not one that the relay can use: what it is, and what was expected.
@@ -133,6 +140,9 @@ impl StoreError {
             ),
             Self::Migration { file, cause } => {
                 Fault::new(format!("{file} cannot be brought up to date: {cause}"))
+            }
+            Self::Unreadable { file, cause } => {
+                Fault::new(format!("the database {file} cannot be read: {cause}"))
             }
             Self::Url(why) => Fault::with_remedy(
                 format!("the database's address is not valid ({why})"),

@@ -97,9 +97,12 @@ impl SqliteFile {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn moved_to(&self) -> Result<Option<String>, StoreError> {
-        let is_moved: bool = sqlx::query_scalar(IS_MOVED)
-            .fetch_one(&self.readers)
-            .await?;
+        let is_moved = sqlx::query_scalar(IS_MOVED).fetch_one(&self.readers);
+        // This is the first look into the file, so it is here that a damaged one shows.
+        let is_moved: bool = is_moved.await.map_err(|cause| StoreError::Unreadable {
+            file: self.path().display().to_string(),
+            cause,
+        })?;
         if !is_moved {
             return Ok(None);
         }
