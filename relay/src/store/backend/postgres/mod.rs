@@ -1,4 +1,4 @@
-//! PostgreSQL 14 to 17: the tables of one relay on a server.
+//! PostgreSQL 14 to 18: the tables of one relay on a server.
 //!
 //! A transaction holds one advisory lock from its beginning to its end, as SQLite has one writer: what is checked in a
 //! transaction still holds when it writes, without a thought for each statement. That is enough for one relay. Where
@@ -30,7 +30,7 @@ use transaction::{PostgresTransaction, WriteTurn};
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// The versions of PostgreSQL that the relay is tested with.
-const VERSIONS: std::ops::RangeInclusive<i64> = 14..=17;
+const VERSIONS: std::ops::RangeInclusive<i64> = 14..=18;
 const SERVER: &str = "SELECT CAST(current_setting('server_version_num') AS BIGINT),
     current_setting('server_version'), current_setting('server_encoding')";
 // Not what an extension brought, and not the table that sqlx makes before the first of ours.
